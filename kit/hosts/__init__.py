@@ -1,0 +1,1 @@
+"""A node, reached over ssh, locally, or from a recording."""

@@ -1,0 +1,1 @@
+"""The embedded lab: real RDMA software in two small guests."""

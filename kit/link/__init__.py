@@ -1,0 +1,1 @@
+"""The link: perftest commands, trusted results, the sweep and its verdict."""
