@@ -1,0 +1,195 @@
+"""The command line: a thin skin over the package. Heavy imports happen inside the commands, so that help is quick."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kit import __version__
+from kit.errors import KitError, ParamsError
+
+BAD_INPUT, UNREADABLE = 2, 3
+
+
+def reported(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A KitError ends a command with its own text and exit code 1 (2 for wrong parameters), never with a traceback."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except KitError as error:
+            click.echo(f"kit: {error}", err=True)
+            sys.exit(BAD_INPUT if isinstance(error, ParamsError) else 1)
+
+    return wrapper
+
+
+@click.group()
+@click.version_option(__version__, prog_name="kit")
+def main() -> None:
+    """Reproducible experiments on an eRDMA link: every stage bounds the next, every number is checked."""
+    # A terminated command must still put down what it started: let SIGTERM unwind as an exception.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+@main.command()
+@click.argument("experiment")
+@click.option("--dry-run", is_flag=True, help="Read facts, print every command, run none of them.")
+@click.option("--resume", is_flag=True, help="Only go on with what was started before; an error if nothing was.")
+@click.option("--only", metavar="STAGE", help="Run just the stages of this name, such as 03_link_perftest.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for the runs (default: results/).")
+@reported
+def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results: Path | None) -> None:
+    """Run EXPERIMENT: a name under params/experiments/ or a YAML file. Finished runs and points are reused.
+
+    Exit code 0 means that every outcome is the expected one.
+    """
+    from kit import paths, runner
+
+    plan = runner.read_experiment(experiment)
+    folder = (results or paths.root() / "results").resolve()
+    if dry_run:
+        from kit.dryrun import dry_run as show
+
+        show(plan, folder, only=only, say=click.echo)
+        return
+    done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
+    report = None
+    links = [str(result.run.folder) for result in done if result.stage.stage == "03_link_perftest" and result.expected]
+    if plan.compare and len(links) > 1:
+        report = _compare(links, folder / plan.name / "compare", click.echo)
+    reused = sum(result.reused for result in done)
+    click.echo(f"\n{runner.summary(done)}\n\n{len(done) - reused} stages run, {reused} reused from earlier runs")
+    if report is not None:
+        click.echo(f"report: {report}")
+    sys.exit(0 if all(result.expected for result in done) else 1)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the report (default: results/compare-KEY).")
+@reported
+def compare(runs: tuple[Path, ...], out: Path | None) -> None:
+    """Put RUNs side by side: runs notebook 07 and writes report.html. The first run is the base."""
+    from kit import paths
+    from kit.store import key_of, open_run
+
+    folders = [str(open_run(folder).folder.resolve()) for folder in runs]
+    folder = (out or paths.root() / "results" / f"compare-{key_of(folders)}").resolve()
+    click.echo(f"report: {_compare(folders, folder, click.echo)}")
+
+
+def _compare(folders: list[str], out: Path, say: Callable[[str], None]) -> Path:
+    """The report of these runs; made again only when one of them has changed since."""
+    from kit import paths, runner
+    from kit.report import write_report
+
+    report = out / "report.html"
+    sources = [Path(folder) / "verdict.json" for folder in folders]
+    if report.exists() and all(source.stat().st_mtime < report.stat().st_mtime for source in sources):
+        say("07_compare: the report is newer than its runs, reused")
+        return report
+    out.mkdir(parents=True, exist_ok=True)
+    say(f"07_compare: {len(folders)} runs side by side")
+    runner.execute(paths.root() / "notebooks" / "07_compare.ipynb", out, {"runs": folders}, say)
+    write_report(out / "notebook.ipynb", report)
+    return report
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices"]))
+@click.argument("file", type=click.File("rb"))
+def parse(kind: str, file: Any) -> None:
+    """Print what FILE (- for standard input) says, as JSON. Exit code 3, with an error object, if it says nothing."""
+    import json
+
+    from kit.parse.document import parse_document
+
+    value, code = parse_document(kind, file.read().decode("utf-8", errors="replace"))
+    click.echo(json.dumps(value, indent=1))
+    sys.exit(code)
+
+
+@main.command()
+@click.argument("site")
+@reported
+def trust(site: str) -> None:
+    """Show the host keys of SITE's nodes and ask before they are trusted."""
+    from kit.hosts.trust import key_line, scan
+    from kit.hosts.trust import trust as remember
+    from kit.sites import nodes_of, read_site
+
+    nodes, known_hosts = nodes_of(read_site(site))
+    for name, node in nodes.items():
+        for key in scan(node.host, node.port):
+            click.echo(f"{name} ({node.host}:{node.port}): {key_line(key)}")
+            if click.confirm("Is this the key that the node's own console shows?"):
+                remember(known_hosts, node.host, node.port, key)
+
+
+@main.command()
+@click.argument("sites", nargs=-1)
+@reported
+def clean(sites: tuple[str, ...]) -> None:
+    """End every process that a killed run left: on this machine, on SITES, and on the labs that are up."""
+    from kit import runner
+    from kit.lab import guests
+    from kit.params import Site
+    from kit.sites import open_site, read_site
+
+    click.echo(f"this machine: {runner.stop_local('')} processes ended")
+    labs = [f"lab-{rdma}" for rdma in ("siw", "rxe") if guests.is_up(rdma)]
+    for name in dict.fromkeys([*sites, *labs]):
+        site: Site = read_site(name)
+        if site.lab is not None and not guests.is_up(site.lab):
+            continue
+        with open_site(name, run_id="clean") as pair:
+            for end in pair:
+                click.echo(f"{name}, node {end.name}: {end.host.stop('')} processes ended")
+
+
+@main.group()
+def lab() -> None:
+    """The embedded lab: two small guests with a software RDMA device each."""
+
+
+@lab.command("up")
+@click.argument("rdma", type=click.Choice(["siw", "rxe"]), default="siw")
+@reported
+def lab_up(rdma: Any) -> None:
+    """Boot the guests (built on the first call) with soft-iWARP or soft-RoCE."""
+    from kit.lab import guests
+
+    for node in guests.up(rdma, say=click.echo).nodes:
+        click.echo(f"{node.name}: {node.rdma_device} at {node.rdma_address}, ssh port {node.ssh_port}")
+
+
+@lab.command("down")
+@click.argument("rdma", type=click.Choice(["siw", "rxe"]), required=False)
+@reported
+def lab_down(rdma: Any) -> None:
+    """Shut the guests down; without an argument all of them."""
+    from kit.lab import guests
+
+    guests.down(rdma)
+
+
+@lab.command("status")
+@reported
+def lab_status() -> None:
+    """Say which guests are up."""
+    from kit.lab import guests
+
+    for line in guests.status():
+        click.echo(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Progress of a sweep: a bar in the notebook, and a small file that the runner in another process draws from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from kit.link.sweep import Progress
+from kit.store import Run, write_json
+
+FILE = "progress.json"
+
+
+def follow(run: Run, total: int) -> Callable[[Progress], None]:
+    """Show a bar for ``total`` points, and give the function that moves it. Without a browser nothing is lost."""
+    from IPython.display import display
+    from ipywidgets import HTML, HBox, IntProgress
+
+    bar, text = IntProgress(max=max(total, 1)), HTML()
+    display(HBox([bar, text]))  # type: ignore[no-untyped-call]
+
+    def move(progress: Progress) -> None:
+        bar.value = progress.done
+        text.value = describe(progress.done, progress.total, progress.left_s)
+        write_json(run.folder / FILE, {"done": progress.done, "total": progress.total, "left_s": progress.left_s,
+                                       "last": _last(progress.record)})
+
+    return move
+
+
+def read(run: Run) -> dict[str, Any]:
+    """What `follow` wrote last; empty when there is nothing to read."""
+    try:
+        value = json.loads((run.folder / FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def describe(done: int, total: int, left_s: float) -> str:
+    return f"{done} of {total} points, {left_s / 60:.0f} min left" if left_s > 90 else \
+        f"{done} of {total} points, {left_s:.0f} s left"
+
+
+def _last(record: dict[str, Any]) -> str:
+    if record["outcome"] != "VALID":
+        return f"{record['tool']} {record['outcome']}: {record.get('symptom')}"
+    if record.get("bandwidth_gbps") is not None:
+        return f"{record['tool']} {record['size_bytes']} B: {record['bandwidth_gbps']:.3g} Gb/s"
+    value = record.get("t_typical_us") or record.get("t_avg_us") or 0.0
+    return f"{record['tool']} {record['size_bytes']} B: {value:.3g} us"
