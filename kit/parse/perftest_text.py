@@ -24,7 +24,7 @@ VERBS = {"Send": "send", "RDMA_Write": "write", "RDMA_Read": "read", "Atomic": "
 UNITS = {"Gb/sec": 1.0, "MB/sec": BITS_PER_MIB / 1e9, "MiB/sec": BITS_PER_MIB / 1e9}
 
 _RULE = re.compile(r"^-{60,}\s*$")
-_PAIR = re.compile(r"([A-Za-z][\w*. -]*?)[ \t]*:[ \t]*(\S[^\t]*|)")
+_PAIR = re.compile(r"([A-Za-z][\w*. -]*?)[ \t]*:[ \t]*((?:\S+(?: \S+)*)?)")
 _ADDRESS = re.compile(
     r"^\s*(local|remote) address: LID (\S+) QPN (0x[0-9a-fA-F]{1,8})\b(?: PSN (0x[0-9a-fA-F]{1,8})\b)?"
 )
@@ -232,9 +232,7 @@ def scan(text: str) -> PerftestOutput:
             title = title_fields(line)
         elif address := _ADDRESS.match(line):
             lid = _whole(address[2])
-            addresses.append(
-                Address(address[1], int(address[3], 16), lid, int(address[4], 16) if address[4] else None)
-            )
+            addresses.append(Address(address[1], int(address[3], 16), lid, int(address[4], 16) if address[4] else None))
         elif (gid := _GID.match(line)) and addresses and addresses[-1].gid is None:
             addresses[-1] = replace(addresses[-1], gid=gid_from_decimals(gid[1]))
         elif rows and (counter := _COUNTER.match(line)):
