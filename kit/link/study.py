@@ -107,3 +107,8 @@ def open_study(site: str, run_folder: str = "", **parameters: Any) -> LinkStudy:
     folder = open_folder(STAGE, site, params, run_folder)
     pair = open_site(site, run_id=run_id_of(folder), record=folder.record)
     return LinkStudy(pair, params, folder.run)
+
+
+def named_in(names: dict[str, Any]) -> dict[str, Any]:
+    """A notebook's variables that are parameters of this stage: ``open_study(site, **named_in(globals()))``."""
+    return {name: names[name] for name in LinkParams.model_fields if name in names}

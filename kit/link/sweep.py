@@ -16,7 +16,7 @@ from kit.errors import CommandError, DeadlineError, KitError, ParseError, PortTa
 from kit.hosts.base import Completed, Listening, Service
 from kit.link.perftest import Point, length_of, perftest_command
 from kit.link.table import COLUMNS
-from kit.link.trust import Asked, trusted_row
+from kit.link.trust import expectation, trusted_row
 from kit.params import LinkParams
 from kit.sites import Pair
 from kit.store import Run
@@ -117,8 +117,7 @@ def _keep(pair: Pair, params: LinkParams, run: Run, point: Point, served: Served
         if client is None or server is None:
             record |= _failure_of(served.error)
         else:
-            asked = Asked(point=point, device=pair[point.client].device, gids=gids[point.client],
-                          **length_of(point, params))
+            asked = expectation(point, length_of(point, params), pair[point.client].device, gids[point.client])
             record |= {"outcome": VALID, **trusted_row(client, server, asked)}
     except ParseError as error:
         record |= {"outcome": FAILED, "symptom": error.symptom, "remedy": error.remedy, "line": error.line}
