@@ -21,6 +21,7 @@ _IWARP = 1
 _GID_TABLE: dict[int | None, Mode] = {1: "standard", 16: "compat"}
 _COMPAT_MODE: dict[str, Mode] = {"N": "standard", "Y": "compat", "0": "standard", "1": "compat"}
 _GIB = 2**30
+_NO_LIMIT = 2**64 - 1  # what siw and rxe announce as the largest memory region
 
 SPEED_NOTE = ("active_speed is a constant of the eRDMA driver (4X EDR), not the link's speed: "
               "the instance type's bandwidth is the real limit")
@@ -31,7 +32,7 @@ CM_NOTE = "iWARP: connections need RDMA_CM (-R of perftest)"
 
 @dataclass(frozen=True)
 class DeviceSummary:
-    """One device for a reader. Sizes in the units of the names; None where the node did not tell."""
+    """One device for a reader. Sizes in the units of the names; None where the node did not tell or has no limit."""
 
     name: str
     family: Family
@@ -119,7 +120,7 @@ def describe(device: IbvDevice, *, module_params: Mapping[str, str] | None = Non
     return DeviceSummary(
         name=device.hca_id, family=kind, mode=mode(device, params), state=port.state if port else "",
         rc_only=device.transport_code == _IWARP, needs_rdma_cm=device.transport_code == _IWARP,
-        max_mr_size_gib=None if device.max_mr_size_bytes is None else device.max_mr_size_bytes / _GIB,
+        max_mr_size_gib=None if device.max_mr_size_bytes in (None, _NO_LIMIT) else device.max_mr_size_bytes / _GIB,
         active_mtu_bytes=port.active_mtu_bytes if port else None, netdev_mtu_bytes=netdev_mtu_bytes,
         gid_count=len(port.gids) if gid_count is None and port else gid_count or 0,
         srq=bool(device.max_srq), notes=tuple(_notes(device, kind, params)))

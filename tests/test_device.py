@@ -120,6 +120,16 @@ def test_facts_of_a_guest_in_one_round_trip() -> None:
     assert facts.problems == {}
 
 
+def test_the_recorded_answer_of_a_guest() -> None:
+    facts = read_facts(OneAnswer(sample("facts/siw_rxe_guest.txt")), device="siw0")  # type: ignore[arg-type]
+    assert facts.problems == {}
+    assert facts.gids_of("rxe0") == {"fe80::5054:ff:fe77:7", "::ffff:a4d:7"}
+    assert facts.counters["rxe0/1"].family == "rxe"
+    assert {link.ifname for link in facts.links} == {row.ifname for row in facts.resources} == {"siw0", "rxe0"}
+    summary = facts.summary("siw0")
+    assert (summary.rc_only, summary.netdev_mtu_bytes, summary.max_mr_size_gib) == (True, 1500, None)
+
+
 def test_missing_tools_are_facts() -> None:
     facts = facts_of(NO_TOOLS)
     assert facts.devices == ()
