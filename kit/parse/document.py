@@ -8,6 +8,7 @@ from typing import Any
 from kit import symptoms
 from kit.errors import ParseError
 from kit.parse.perftest import judge, parse_perftest
+from kit.parse.perftest_command import parse_command
 from kit.parse.transcript import parse_transcript
 
 KINDS = ("perftest", "ibv_devinfo", "ibv_devices")
@@ -30,6 +31,10 @@ def parse_document(kind: str, text: str) -> tuple[dict[str, Any], int]:
 
 def _perftest(text: str) -> dict[str, Any]:
     transcript = parse_transcript(text)
+    end = transcript.client
+    if transcript.marked and transcript.server is None and parse_command(end.command) is None:
+        # Some other program, perhaps one that shows a file of results: its exit status says nothing about the test.
+        return {"kind": "perftest", **parse_perftest(end.text if end.stderr.strip() else end.stdout).to_dict()}
     if not transcript.marked:
         return {"kind": "perftest", **parse_perftest(text).to_dict()}
     return {"kind": "perftest", **judge(transcript.client, transcript.server).to_dict()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from kit.parse.perftest_types import ALL_SIZES
 
-_PROGRAM = re.compile(r"(?:.*/)?(?:ib|raw_ethernet)_(send|read|write|atomic)_(bw|lat)")
+_PROGRAM = re.compile(r"(?:.*/)?ib_(send|read|write|atomic)_(bw|lat)")
 _COMPOUND = {";", "|", "||", "&&", "&"}
 # Short options without a value; every other one takes the rest of its word or the next word.
 _FLAGS = frozenset("abeFhNORUVzHCPGZY")

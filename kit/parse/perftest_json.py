@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any
 
 from kit import symptoms
 from kit.parse.perftest_text import UNITS, disagreements, header_fields, make_row, number, title_fields
 from kit.parse.perftest_types import PerftestOutput
 
-_ENTRY = re.compile(r'^\s*"?([\w.* /-]+?)"?\s*:\s*(.*?)\s*,?\s*$')
 _KEYS = {
     "MsgSize": "size_bytes",
     "n_iterations": "iterations",
@@ -111,17 +109,17 @@ def _tolerant(text: str) -> tuple[dict[str, str], dict[str, str]]:
     opened, closed, depth = set(), False, 0
     for line in text.split("\n"):
         stripped = line.strip().rstrip(",").rstrip()
-        entry = _ENTRY.match(line)
-        if entry and entry[2] == "{":
+        key, colon, value = (part.strip().strip('"').strip() for part in stripped.partition(":"))
+        if colon and value == "{":
             depth += 1
-            current = sections.get(entry[1])
-            opened.add(entry[1])
+            current = sections.get(key)
+            opened.add(key)
         elif stripped in ("{", "}"):
             depth += 1 if stripped == "{" else -1
             current = None
             closed = stripped == "}" and depth == 0
-        elif entry and current is not None:
-            current[entry[1].strip()] = entry[2].strip('"')
+        elif colon and current is not None:
+            current[key] = value
     if "test_info" not in opened:
         raise symptoms.error("not_perftest", "no test_info in this text")
     if "results" not in opened or not closed:

@@ -35,7 +35,7 @@ def judge(client: End, server: End | None, *, asked: Asked | None = None) -> Per
     ``asked`` states what the run must be, besides what the client's own command line says. With --run_infinitely a
     client that was ended on purpose has a result too, with ``complete`` False.
     """
-    us = _witness(client, "client")
+    us = _witness(client, "client" if server else "program")
     them = _witness(server, "server") if server else None
     both = [us] if them is None else [us, them]
     _raise_hit([w for w in both if w.hit and w.hit[0].kind == "local"])
@@ -99,7 +99,7 @@ def _raise_ending(us: _Witness, them: _Witness | None) -> None:
         except ParseError as err:
             if err.symptom == "zero_iterations":
                 raise
-        raise symptoms.error("deadline", "the client had not ended by its deadline", line=us.hit[1] if us.hit else "")
+        raise symptoms.error("deadline", "not ended by the deadline", line=us.hit[1] if us.hit else "")
     if us.end.by_signal:
         raise symptoms.error("ended_by_signal", f"ended by a signal (exit status {us.end.exit_code})")
     if them and them.end.by_signal and not them.end.timed_out:
@@ -125,6 +125,7 @@ def _check_header(output: PerftestOutput, command: Command | None, asked: Asked)
             ("connection type", command.connection, output.connection_type),
             ("RDMA_CM (-R)", command.rdma_cm, output.rdma_cm),
             ("device", command.device, output.device),
+            ("duration (-D)", asked.duration_s, command.duration_s if command.duration_s is not None else "none"),
         ]
     for what, wanted, found in pairs:
         if wanted is not None and found is not None and wanted != found:
@@ -134,15 +135,16 @@ def _check_header(output: PerftestOutput, command: Command | None, asked: Asked)
 
 def _check_rows(output: PerftestOutput, command: Command | None, asked: Asked) -> None:
     sizes = asked.size_bytes if asked.size_bytes is not None else command.sizes() if command else None
-    iterations = asked.iterations if asked.iterations is not None else command.iterations if command else None
-    by_time = (asked.duration_s or (command and command.duration_s)) is not None or (command and command.infinite)
+    iterations = asked.iterations
+    if command and iterations is None and command.duration_s is None and not command.infinite:
+        iterations = command.iterations
     found = tuple(row.size_bytes for row in output.rows)
     if command and command.infinite:
         found = tuple(dict.fromkeys(found))
     if sizes is not None and found != sizes:
         name = "incomplete" if len(found) < len(sizes) and found == sizes[: len(found)] else "not_as_asked"
         raise symptoms.error(name, f"{len(found)} rows of sizes {_some(found)}, asked {_some(sizes)}")
-    if iterations is not None and not by_time:
+    if iterations is not None:
         # Bandwidth tests add the queue pairs up.
         total = iterations * ((output.qps or 1) if output.metric == "bw" else 1)
         for row in output.rows:

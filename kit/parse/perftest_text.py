@@ -32,7 +32,7 @@ _GID = re.compile(r"^\s*GID: ([\d:]+)\s*$")
 _HEADING = re.compile(r"^\s*#bytes\s")
 _COLUMN = re.compile(
     r"#\w+|BW (?:peak|average|Port\d)\[[^\]]+\]|MsgRate(?: Port\d)?\[Mpps\]|t_\w+\[usec\]|"
-    r"99(?:\.9)?% percentile\[usec\]|tps average|CPU_Util\[%\]|\S+"
+    r"99(?:\.9)?% percentile\[usec\]|tps average|CPU_Util\[%+\]|\S+"
 )
 _COUNTER = re.compile(r"^\s+([\w./-]+)=(\d{1,20})\s*$")
 _NUMBER = re.compile(r"\d{1,20}(\.\d{1,9})?")
@@ -54,6 +54,7 @@ _NAMES = {
     "tps average": "tps",
     "CPU_Util[%]": "cpu_util_percent",
 }
+_LONGEST_FIELD = 200
 _INTEGERS = ("size_bytes", "iterations")
 
 
@@ -157,7 +158,7 @@ def _read_row(line: str, columns: list[str], factor: float | None, *, cut: bool)
     notes: list[str] = []
     for column, text in zip(columns, fields, strict=True):
         figure = number(text)
-        name = _NAMES.get(column, "")
+        name = _NAMES.get(column.replace("%%", "%"), "")
         if column.startswith(("BW peak", "BW average")):
             name = "bandwidth_printed" if "average" in column else "bandwidth_peak_printed"
         if figure is None and name == "t_stdev_us" and text.lstrip("-") == "nan":
@@ -241,7 +242,7 @@ def scan(text: str) -> PerftestOutput:
             row, notes = _read_row(line, columns, factor, cut=place == len(lines) - 1)
             rows.append(row)
             warnings += notes
-        elif title and not columns:
+        elif title and not columns and len(line) < _LONGEST_FIELD:
             pairs.update((key.strip(), value.strip()) for key, value in _PAIR.findall(line))
     output = PerftestOutput(
         **title,
