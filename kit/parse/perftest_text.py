@@ -34,8 +34,8 @@ _COLUMN = re.compile(
     r"#\w+|BW (?:peak|average|Port\d)\[[^\]]+\]|MsgRate(?: Port\d)?\[Mpps\]|t_\w+\[usec\]|"
     r"99(?:\.9)?% percentile\[usec\]|tps average|CPU_Util\[%+\]|\S+"
 )
-_COUNTER = re.compile(r"^\s+([\w./-]+)=(\d{1,20})\s*$")
-_NUMBER = re.compile(r"\d{1,20}(\.\d{1,9})?")
+_COUNTER = re.compile(r"^\s+([\w./-]+)=([0-9]{1,20})\s*$")
+_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
 _WARNING = re.compile(
     r"WARNING|higher than active mtu|Changing to active mtu|Conflicting CPU frequency|CPU Frequency is not max|"
     r"implement inline feature"
@@ -59,7 +59,7 @@ _INTEGERS = ("size_bytes", "iterations")
 
 
 def _whole(text: str) -> int | None:
-    match = re.match(r"\s*(\d{1,18})\b", text)
+    match = re.match(r"\s*([0-9]{1,18})\b", text)
     return int(match.group(1)) if match else None
 
 

@@ -234,7 +234,9 @@ def test_missing_rows():
 
 def test_asked_by_the_caller():
     client, server = runs("rxe_write_bw_noR_q4")
-    fit = Asked(size_bytes=(4096,), qps=4, iterations=50, device="rxe0", gids=frozenset({"::FFFF:10.77.0.2", "fe80::1"}))
+    fit = Asked(
+        size_bytes=(4096,), qps=4, iterations=50, device="rxe0", gids=frozenset({"::FFFF:10.77.0.2", "fe80::1"})
+    )
     assert judge(client, server, asked=fit).qps == 4
     for change, name in [
         ({"size_bytes": (4096, 8192)}, "incomplete"),
