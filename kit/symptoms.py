@@ -40,8 +40,8 @@ def _rules() -> tuple[_Rule, ...]:
     table = tomllib.loads((resources.files("kit") / "symptoms.toml").read_text(encoding="utf-8"))
     rules = []
     for rank, row in enumerate(table["symptom"]):
-        symptom = Symptom(row["name"], row["remedy"], row["source"], row["kind"], rank)
-        patterns = tuple(re.compile(pattern, re.MULTILINE) for pattern in row["patterns"])
+        symptom = Symptom(row["name"], row["remedy"], row["source"], row.get("kind", "judged"), rank)
+        patterns = tuple(re.compile(pattern, re.MULTILINE) for pattern in row.get("patterns", ()))
         transports = tuple(row["transport"]) if "transport" in row else None
         rules.append(_Rule(symptom, patterns, transports))
     return tuple(rules)

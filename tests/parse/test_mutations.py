@@ -17,9 +17,10 @@ TEXTS = [
     if path.suffix in (".txt", ".json")
 ]
 EXAMPLES = int(os.environ.get("KIT_MUTATIONS", "500"))
-SCRAPS = [b"\0", b"\xed\xa0\x80", b"\xff", b"-nan", b"inf", b"-1", b"9" * 400, b"{", b"}", b'"', b":", b"\r", b"\t" * 300,
-          b"===== CLIENT\n", b"--- stdout\n", b"--- stderr\n", b"$ ib_write_bw '\n", b"# host=x exit=None\n",
-          "٣²".encode(), b"0x", b"-" * 87 + b"\n", b"[" * 3000, b" " * 3000]  # fmt: skip
+SCRAPS = [b"\0", b"\xed\xa0\x80", b"\xff", b"-nan", b"inf", b"-1", b"9" * 400, b"{", b"}", b'"', b":", b"\r", b"0x"]
+SCRAPS += [b"===== CLIENT\n", b"--- stdout\n", b"--- stderr\n", b"$ ib_write_bw '\n", b"# host=x exit=None\n"]
+SCRAPS += ["٣²".encode(), b"-" * 87 + b"\n", b"\t" * 300, b"[" * 3000, b" " * 3000]
+KINDS = st.sampled_from(["perftest"] * 6 + ["ibv_devinfo", "ibv_devices"])
 
 step = st.tuples(
     st.sampled_from(["drop", "double", "flip", "cut", "splice", "scrap", "swap", "digit"]),
@@ -69,7 +70,7 @@ def check(kind, text):
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-@given(st.sampled_from(TEXTS), st.lists(step, min_size=1, max_size=4), st.sampled_from(["perftest"] * 6 + ["ibv_devinfo", "ibv_devices"]))  # fmt: skip
+@given(st.sampled_from(TEXTS), st.lists(step, min_size=1, max_size=4), KINDS)
 def test_damaged_output(text, steps, kind):
     for operation, where, other, byte in steps:
         if text:

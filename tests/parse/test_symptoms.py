@@ -69,7 +69,7 @@ def test_words(text, name):
 
 
 def test_every_pattern_row_is_tried():
-    assert {row["name"] for row in TABLE if row["patterns"]} == {name for _, name in WORDS if name}
+    assert {row["name"] for row in TABLE if "patterns" in row} == {name for _, name in WORDS if name}
 
 
 def test_table():
@@ -80,8 +80,7 @@ def test_table():
         assert re.fullmatch(r"[a-z0-9_]+", row["name"])
         assert row["remedy"].endswith(".")
         assert row["source"]
-        assert row["kind"] in ("local", "link", "consequence", "judged")
-        assert (row["kind"] == "judged") == (not row["patterns"])
+        assert row.get("kind") in (("local", "link", "consequence") if "patterns" in row else (None,))
 
 
 def test_transport_given():
