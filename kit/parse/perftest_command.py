@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kit.parse.perftest_types import ALL_SIZES
 
 _PROGRAM = re.compile(r"(?:.*/)?ib_(send|read|write|atomic)_(bw|lat)")
+_LONGEST = 10_000
 _COMPOUND = {";", "|", "||", "&&", "&"}
 # Short options without a value; every other one takes the rest of its word or the next word.
 _FLAGS = frozenset("abeFhNORUVzHCPGZY")
@@ -57,7 +58,7 @@ class Command:
 
 def parse_command(line: str | None) -> Command | None:
     """The test that a command line starts. None: no perftest program, or more than one command in the line."""
-    if not line:
+    if not line or len(line) > _LONGEST:
         return None
     try:
         words = shlex.split(line)

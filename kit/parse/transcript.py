@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from kit import symptoms
 from kit.parse.perftest_types import End
 
 _SECTION = re.compile(r"^===== (SERVER|CLIENT)[ \t]*$", re.MULTILINE)
@@ -42,9 +43,12 @@ class Transcript:
 
 
 def parse_transcript(text: str) -> Transcript:
-    """Read any text; text without marks is one end's plain output."""
+    """Read any text; text without marks is one end's plain output. ParseError: more than one run in it."""
     text = text.replace("\r\n", "\n")
     parts = _SECTION.split(text)
+    for role in ("SERVER", "CLIENT"):
+        if parts[1::2].count(role) > 1:
+            raise symptoms.error("unreadable", "more than one run in one transcript", line=f"===== {role}")
     notes = tuple(line.lstrip("# ").rstrip() for line in parts[0].split("\n") if line.startswith("#"))
     ends = {role: _section(body.strip("\n")) for role, body in zip(parts[1::2], parts[2::2], strict=True)}
     if "CLIENT" in ends:

@@ -1,7 +1,11 @@
 """The parts of the perftest reader: GIDs, command lines, transcripts."""
 
+import time
 from pathlib import Path
 
+import pytest
+
+from kit.parse.document import parse_document
 from kit.parse.perftest import End, gid_kind, normal_gid, parse_transcript
 from kit.parse.perftest_command import parse_command
 from kit.parse.perftest_types import ALL_SIZES, gid_from_decimals
@@ -44,3 +48,21 @@ def test_transcript_forms():
     assert (both.client.timed_out, both.client.exit_code, both.server.exit_code) == (True, None, 1)
     assert both.client.stdout.endswith("0.000000")
     assert both.client.stderr == ""
+
+
+def test_two_runs_in_one_transcript():
+    document, _ = parse_document("perftest", sample("rxe_write_bw_noR_q4") * 2)
+    assert document["error"]["symptom"] == "unreadable"
+
+
+@pytest.mark.parametrize("text", [
+    "option '" * 50_000,
+    "$ ib_write_bw " + "-" * 300_000,
+    "\t" * 500_000,
+    "                    RDMA_Write BW Test\n" + " " * 500_000,
+    "{\ntest_info: {\n" + "x : y " * 50_000,
+])  # fmt: skip
+def test_long_text_is_read_quickly(text):
+    start = time.monotonic()
+    assert parse_document("perftest", text)[1] == 3
+    assert time.monotonic() - start < 3
