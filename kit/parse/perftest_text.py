@@ -54,6 +54,9 @@ _NAMES = {
     "tps average": "tps",
     "CPU_Util[%]": "cpu_util_percent",
 }
+_LATENCIES = {name for name in _NAMES.values() if name.startswith("t_")}
+#: What a heading must have to be one of perftest's; further columns go to ``extra``.
+_LAYOUTS = ({"peak", "average", "msg_rate_mpps"}, _LATENCIES, {"t_avg_us", "tps"})
 _LONGEST_FIELD = 200
 _INTEGERS = ("size_bytes", "iterations")
 
@@ -225,6 +228,9 @@ def scan(text: str) -> PerftestOutput:
             warnings.append(" ".join(line.split()))
         elif _HEADING.match(line):
             columns = [match.group() for match in _COLUMN.finditer(line)]
+            names = {_NAMES.get(c) or c.removeprefix("BW ").partition("[")[0] for c in columns}
+            if not any(layout <= names for layout in _LAYOUTS):
+                raise symptoms.error("unreadable", "a heading that lacks columns", line=line)
             unit = _bandwidth_unit(columns, line)
             factor = UNITS[unit] if unit else None
         elif TITLE.match(line):
