@@ -102,11 +102,11 @@ def drift(points: pd.DataFrame, baseline: pd.DataFrame) -> tuple[Drift, ...]:
 
 
 def _reason(points: pd.DataFrame, failed: pd.DataFrame, surprises: pd.DataFrame) -> str:
-    if failed.empty:
+    if failed.empty and surprises.empty:
         return f"all {len(points)} points measured"
     symptoms = ", ".join(sorted(set(failed["symptom"].dropna())))
     if surprises.empty:
         return f"{len(failed)} of {len(points)} points failed as expected ({symptoms})"
     if len(surprises) == len(failed):
         return f"{len(failed)} of {len(points)} points failed ({symptoms})"
-    return f"{len(surprises)} of {len(points)} points did not end as expected ({symptoms or 'measured'})"
+    return f"{len(surprises)} of {len(points)} points did not end as expected ({symptoms or 'measured, though expected to fail'})"

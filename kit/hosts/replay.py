@@ -1,0 +1,153 @@
+"""Answers recorded from a real run, played back through the same interface.
+
+A recording is one JSON file a node: question -> the answers it got, in order. The question is the method and the
+command as printed (secrets masked); run ids, ports' owners and folders are no part of it. A question asked more often
+than recorded gets its last answer again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from kit import errors
+from kit.command import Command
+from kit.errors import HostError, ReplayError
+from kit.hosts.base import Completed, Host, Listening, Service
+from kit.store import write_json
+
+FORMAT = 1
+
+
+class RecordingHost:
+    """Passes everything on to ``inner`` and keeps the answers; the file is written anew after each, whole."""
+
+    def __init__(self, inner: Host, path: Path, *, about: dict[str, str]) -> None:
+        self.inner, self.path, self.about = inner, path, about
+        self.name, self.run_id = inner.name, inner.run_id
+        self._answers: dict[str, list[Any]] = _read(path)["answers"] if path.exists() else {}
+        self._fresh: set[str] = set()
+        self._lock = threading.Lock()
+
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+        done: Completed = self._ask(f"run {command}",
+                                    lambda: self.inner.run(command, deadline_s=deadline_s, check=check))
+        return done
+
+    def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
+              ready_s: float = 15) -> Service:
+        service: Service = self._ask(f"start {command}", lambda: self.inner.start(
+            command, deadline_s=deadline_s, ready=ready, ready_s=ready_s))
+        return service
+
+    def finish(self, service: Service, *, deadline_s: float) -> Completed:
+        done: Completed = self._ask(f"finish {service.command}",
+                                    lambda: self.inner.finish(service, deadline_s=deadline_s))
+        return done
+
+    def stop(self, run_id: str) -> int:
+        return self.inner.stop(run_id)      # how many were left behind is no part of a run's answers
+
+    def read(self, path: str) -> bytes:
+        return bytes(self._ask(f"read {path}", lambda: self.inner.read(path)))
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        self.inner.write(path, data, mode=mode)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def _ask(self, question: str, ask: Any) -> Any:
+        try:
+            value = ask()
+            answer = _pack(value)
+        except HostError as error:
+            self._keep(question, {"error": type(error).__name__, "what": error.what, "output": error.output,
+                                  "command": error.command, "remedy": error.remedy})
+            raise
+        self._keep(question, answer)
+        return value
+
+    def _keep(self, question: str, answer: Any) -> None:
+        with self._lock:
+            if question not in self._fresh:      # what an earlier recording said to it is old
+                self._answers[question] = []
+                self._fresh.add(question)
+            self._answers[question].append(answer)
+            write_json(self.path, {"format": FORMAT, "about": self.about, "answers": self._answers})
+
+
+class ReplayHost:
+    """Answers from a recording; touches nothing. Raises ReplayError for a question that was never recorded."""
+
+    def __init__(self, name: str, path: Path, *, run_id: str) -> None:
+        self.name, self.run_id = name, run_id
+        recording = _read(path)
+        self.about: dict[str, str] = recording["about"]
+        self._answers: dict[str, list[Any]] = recording["answers"]
+        self._asked: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+        return Completed(**self._answer(f"run {command}"))
+
+    def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
+              ready_s: float = 15) -> Service:
+        self._answer(f"start {command}")
+        return Service(self.name, str(command), "recorded")
+
+    def finish(self, service: Service, *, deadline_s: float) -> Completed:
+        return Completed(**self._answer(f"finish {service.command}"))
+
+    def stop(self, run_id: str) -> int:
+        return 0
+
+    def read(self, path: str) -> bytes:
+        return str(self._answer(f"read {path}")["text"]).encode()
+
+    def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """A recorded node takes anything and keeps nothing."""
+
+    def close(self) -> None:
+        """There is no connection to give back."""
+
+    def _answer(self, question: str) -> dict[str, Any]:
+        with self._lock:
+            answers = self._answers.get(question)
+            if not answers:
+                near = difflib.get_close_matches(question, self._answers, 1, 0.3)
+                raise ReplayError("this was not asked when the recording was made", node=self.name, command=question,
+                                  output=f"nearest: {near[0]}" if near else "",
+                                  remedy="record again (benchmarks/record.py), or name a live site")
+            turn = self._asked.get(question, 0)
+            self._asked[question] = turn + 1
+            answer = answers[min(turn, len(answers) - 1)]
+        if "error" in answer:
+            kind = getattr(errors, answer["error"])
+            raise kind(answer["what"].removeprefix(f"{self.name}: "), node=self.name, command=answer["command"],
+                       output=answer["output"], remedy=answer["remedy"])
+        return {key: "\n".join(value) if isinstance(value, list) else value for key, value in answer.items()}
+
+
+def _pack(value: Completed | Service | bytes) -> dict[str, Any]:
+    """Texts as lists of lines: a changed line is then one line of a diff."""
+    if isinstance(value, Service):
+        return {"started": True}
+    if isinstance(value, bytes):
+        return {"text": value.decode(errors="replace").split("\n")}
+    packed = asdict(value) | {"wall_s": round(value.wall_s, 3)}
+    return packed | {name: packed[name].split("\n") for name in ("stdout", "stderr")}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        recording = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReplayError(f"cannot read the recording {path}: {error}") from error
+    if recording.get("format") != FORMAT:
+        raise ReplayError(f"{path} is a recording of another format", remedy="record again")
+    return dict(recording)

@@ -1,0 +1,20 @@
+"""Where the project is: its notebooks, params and results."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def root() -> Path:
+    """The project's folder: ``KIT_ROOT``, else upward from here, else the checkout that this package lies in.
+
+    Upward from here, because a notebook runs in ``notebooks/`` and papermill in the folder above.
+    """
+    if named := os.environ.get("KIT_ROOT"):
+        return Path(named)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+            return folder
+    return Path(__file__).resolve().parent.parent

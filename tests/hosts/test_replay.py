@@ -1,0 +1,48 @@
+"""A recording answers as the node did, and nothing else."""
+
+import pytest
+
+from kit.command import Secret, command, script
+from kit.errors import CommandError, ReplayError
+from kit.hosts.local import LocalHost
+from kit.hosts.replay import RecordingHost, ReplayHost
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "a.json"
+    live = RecordingHost(LocalHost("a", run_id="kit-test-replay"), path, about={"device": "siw0", "address": "x"})
+    counter = tmp_path / "count"
+    count = script('echo x >>"$1"; wc -l <"$1"', "count").argv
+    count = command(*count[:-1], str(counter))
+    assert [live.run(count).stdout.strip() for _ in range(3)] == ["1", "2", "3"]
+    live.finish(live.start(script("echo served"), deadline_s=20), deadline_s=20)
+    with pytest.raises(CommandError):
+        live.run(command("false").with_env(TOKEN=Secret("canary")), check=True)
+    return path, count
+
+
+def test_answers_come_in_their_order_and_the_last_stays(recording):
+    path, count = recording
+    host = ReplayHost("a", path, run_id="other")
+    assert [host.run(count).stdout.strip() for _ in range(4)] == ["1", "2", "3", "3"]
+    assert host.about["device"] == "siw0"
+
+
+def test_a_service_is_replayed(recording):
+    host = ReplayHost("a", recording[0], run_id="other")
+    done = host.finish(host.start(script("echo served"), deadline_s=20), deadline_s=20)
+    assert (done.stdout, done.exit_code) == ("served\n", 0)
+
+
+def test_an_error_is_replayed_and_no_secret_kept(recording):
+    host = ReplayHost("a", recording[0], run_id="other")
+    with pytest.raises(CommandError, match="exit code 1"):
+        host.run(command("false").with_env(TOKEN=Secret("another")), check=True)
+    assert "canary" not in recording[0].read_text()
+
+
+def test_an_unknown_question_names_the_nearest(recording):
+    host = ReplayHost("a", recording[0], run_id="other")
+    with pytest.raises(ReplayError, match="echo served"):
+        host.start(script("echo served too"), deadline_s=20)
