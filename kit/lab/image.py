@@ -1,0 +1,268 @@
+"""The guests' image: kernel and initramfs, built once from packages and kept in the cache.
+
+Debian ships siw disabled (CONFIG_RDMA_SIW is unset), so it is built from the kernel's own source package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kit.errors import LabError
+from kit.lab.packages import GUEST, HOST, Apt, Kernel, check_host, find_tool, unpack
+from kit.store import key_of, write_atomic, write_json
+
+Say = Callable[[str], None]
+_HERE = Path(__file__).parent
+_SOURCES = ("packages.py", "image.py", "init.sh")
+_MODULES = ("virtio_pci", "virtio_net", "virtio_rng", "ib_uverbs", "rdma_ucm", "rdma_rxe", "siw",
+            "crc32c_intel", "crc32c_generic", "crc32_pclmul", "crc32_generic")
+# Of what the guests' packages depend on, what no guest ever runs: half of the image.
+_UNUSED = re.compile(r"(perl|debconf|passwd|adduser|libpam-|dpkg|tar|gcc-|init-system|sensible|ucf|mount|util-linux|"
+                     r"libdb5|libpython|python|debianutils|lsb-base|sysvinit|libfido|runit)")
+_UNUSED_FOLDERS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian",
+                   "usr/share/bash-completion", "usr/share/perl5", "usr/share/misc", "usr/share/terminfo",
+                   "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/systemd",
+                   "etc/init.d", "etc/systemd", "etc/pam.d", "usr/include", "usr/share/i18n", "usr/share/openssh")
+_APPLETS = ("sh awk sed grep vi ps ping nc netstat less find xargs tar gzip hostname mount umount dmesg uptime free "
+            "setsid pkill pgrep tr usleep").split()
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a guest boots from, and the tools that boot it."""
+
+    folder: Path
+
+    @property
+    def kernel(self) -> Path:
+        return self.folder / "vmlinux"
+
+    @property
+    def initramfs(self) -> Path:
+        return self.folder / "initramfs.cpio"
+
+    @property
+    def tools(self) -> Path:
+        return self.folder / "tools"
+
+    @property
+    def user_key(self) -> Path:
+        return self.folder / "id_ed25519"
+
+    @property
+    def host_key(self) -> str:
+        """The guests' public host key: ``ssh-ed25519 AAAA…``."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+
+def cache() -> Path:
+    """``KIT_CACHE``, or ``erdma-kit`` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("KIT_CACHE") or Path(base) / "erdma-kit").absolute()
+
+
+def image(say: Say = print) -> Image:
+    """The image, built when the cache has none for this version of the build. Raises LabError."""
+    folder = cache() / "lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / ".building"):
+        index = folder / "index.json"
+        known = json.loads(index.read_text()) if index.exists() else {}
+        found = folder / known.get(_sources_hash(), "none")
+        if (found / "vmlinux").exists():
+            return Image(found)
+        check_host()
+        say("building the lab (once; about a minute, 300 MB of packages)")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+            key = _build(Path(scratch), folder, say)
+        write_json(index, known | {_sources_hash(): key})
+        return Image(folder / key)
+
+
+def _build(work: Path, folder: Path, say: Say) -> str:
+    apt = Apt(work / "apt")
+    with _step(say, "package lists"):
+        apt.update()
+    kernel = apt.kernel()
+    with _step(say, f"kernel {kernel.release}"):
+        kernel_debs = apt.download(kernel.packages, work / "debs/kernel", closure=False, whole=False)
+        unpack(kernel_debs, work / "kernel")
+    with _step(say, "guest packages"):
+        guest_debs = apt.download(GUEST, work / "debs/guest", closure=True, whole=True)
+    with _step(say, "QEMU"):
+        tool_debs = apt.download(HOST, work / "debs/host", closure=True, whole=False)
+        unpack(tool_debs, work / "out/tools")
+    modules = work / "kernel" / ("usr/lib/modules" if (work / "kernel/usr/lib/modules").exists() else "lib/modules")
+    if not list(modules.rglob("siw.ko*")):
+        with _step(say, "siw"):
+            _build_siw(apt, kernel, work, modules / kernel.release / "extra")
+    with _step(say, "image"):
+        _guest_root([deb for deb in guest_debs if not _UNUSED.match(deb.name)], work / "root")
+        _copy_modules(work / "root", modules, kernel.release)
+        _accounts(work / "root", work / "out")
+        _pack(work / "root", work / "out")
+        _unpack_kernel(next((work / "kernel/boot").glob("vmlinuz-*")), work / "out/vmlinux")
+    key = key_of([_sources_hash(), sorted(deb.name for deb in (*kernel_debs, *guest_debs, *tool_debs))])
+    shutil.rmtree(folder / key, ignore_errors=True)
+    os.replace(work / "out", folder / key)
+    return key
+
+
+def _build_siw(apt: Apt, kernel: Kernel, work: Path, into: Path) -> None:
+    debs = apt.download(apt.build_packages(kernel), work / "debs/build", closure=False, whole=False)
+    source = next(deb for deb in debs if deb.name.startswith("linux-source"))
+    unpack([deb for deb in debs if deb != source], work / "headers")
+    headers = work / "headers/usr/src" / f"linux-headers-{kernel.release}"
+    for file in (headers / "Makefile", headers / ".kernelvariables"):     # they name absolute paths: ours are elsewhere
+        if file.exists():
+            text = file.read_text()
+            for path in ("/usr/src/linux-headers", "/usr/lib/linux-kbuild"):
+                text = text.replace(path, f"{work}/headers{path}")
+            file.write_text(text)
+    unpack([source], work / "source")
+    archive = next((work / "source/usr/src").glob("linux-source-*.tar.xz"))
+    name = archive.name.removesuffix(".tar.xz")
+    driver = "drivers/infiniband/sw/siw"
+    _run("tar", "-xJf", str(archive), "-C", str(work / "source"), f"{name}/{driver}")
+    folder = work / "source" / name / driver
+    _run("make", "-C", str(headers), f"M={folder}", "CC=gcc", "CONFIG_RDMA_SIW=m", f"-j{os.cpu_count()}", "modules")
+    _run("strip", "--strip-debug", str(folder / "siw.ko"))
+    into.mkdir(parents=True)
+    shutil.copy(folder / "siw.ko", into)
+
+
+def _guest_root(debs: list[Path], root: Path) -> None:
+    unpack(debs, root)
+    # Packages carry both /lib and /usr/lib paths; a merged /usr is made by hand, as the installer would.
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / "usr" / name).mkdir(parents=True, exist_ok=True)
+        if (root / name).is_dir() and not (root / name).is_symlink():
+            _run("cp", "-a", f"{root / name}/.", str(root / "usr" / name))
+            shutil.rmtree(root / name)
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
+    for name in _UNUSED_FOLDERS:
+        shutil.rmtree(root / name, ignore_errors=True)
+    for name in ("proc", "sys", "dev", "run", "tmp", "root", "var/log", "etc/ssh"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    for applet in _APPLETS:
+        if not (root / "usr/bin" / applet).exists():
+            (root / "usr/bin" / applet).symlink_to("busybox")
+    (root / "etc/ld.so.conf").write_text("/usr/lib/x86_64-linux-gnu\n/lib/x86_64-linux-gnu\n")
+    _run(find_tool("ldconfig") or "ldconfig", "-r", str(root))
+    shutil.copy(_HERE / "init.sh", root / "init")
+    (root / "init").chmod(0o755)
+
+
+def _copy_modules(root: Path, modules: Path, release: str) -> None:
+    """The wanted modules with what they depend on, told by the guest's own kmod, run by the guest's own loader."""
+    base = modules.parent.parent if modules.parent.parent.name != "usr" else modules.parent.parent.parent
+    _kmod(root, "depmod", "-b", str(base), release)
+    wanted: set[str] = set()
+    for name in _MODULES:
+        said = _kmod(root, "modprobe", "-d", str(base), "-S", release, "--show-depends", "--ignore-install", name)
+        wanted |= set(re.findall(r"^insmod (\S+)", said, re.MULTILINE))
+    target = root / "usr/lib/modules" / release
+    target.mkdir(parents=True)
+    for name in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        shutil.copy(modules / release / name, target)
+    for path in sorted(wanted):
+        inside = target / path.split(f"/modules/{release}/", 1)[1]
+        inside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, inside)
+        if inside.suffix == ".ko":
+            _run("strip", "--strip-debug", str(inside))
+    _kmod(root, "depmod", "-b", str(root), release)
+
+
+def _kmod(root: Path, name: str, *args: str) -> str:
+    return _run(str(root / "usr/lib64/ld-linux-x86-64.so.2"), "--argv0", name, "--library-path",
+                str(root / "usr/lib/x86_64-linux-gnu"), str(root / "usr/bin/kmod"), *args)
+
+
+def _accounts(root: Path, out: Path) -> None:
+    """root by key alone; the keys are made here, for this build, and leave the cache in no other way."""
+    files = {
+        "etc/passwd": "root:x:0:0:root:/root:/bin/bash\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n"
+                      "nobody:x:65534:65534::/:/usr/sbin/nologin\n",
+        "etc/shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
+        "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+        "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
+        "etc/os-release": Path("/etc/os-release").read_text(),
+        "etc/ssh/sshd_config": "HostKey /etc/ssh/host_key\nPermitRootLogin prohibit-password\nUsePAM no\nUseDNS no\n"
+                               "MaxSessions 64\nMaxStartups 64:30:128\nPidFile /run/sshd.pid\n"
+                               "Subsystem sftp /usr/lib/openssh/sftp-server\n",
+    }
+    for name, text in files.items():
+        (root / name).unlink(missing_ok=True)
+        (root / name).write_text(text)
+    (root / "etc/shadow").chmod(0o600)
+    for name in ("id_ed25519", "host_key"):
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab-{name}", "-f", str(out / name))
+    shutil.copy(out / "host_key", root / "etc/ssh/host_key")
+    (root / "etc/ssh/host_key").chmod(0o600)
+    (root / "root/.ssh").mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.copy(out / "id_ed25519.pub", root / "root/.ssh/authorized_keys")
+    (root / "root").chmod(0o700)
+
+
+def _pack(root: Path, out: Path) -> None:
+    names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
+    cpio = shutil.which("cpio", path=f"{out}/tools/usr/bin:{out}/tools/bin:{os.environ['PATH']}")
+    if cpio is None:
+        raise LabError("cpio is missing", remedy="apt install cpio")
+    with open(out / "initramfs.cpio", "wb") as file:
+        subprocess.run([cpio, "-o", "-H", "newc", "--quiet", "--owner=0:0"], cwd=root, stdout=file, check=True,
+                       input="\n".join([".", *names]).encode() + b"\n")
+
+
+def _unpack_kernel(vmlinuz: Path, vmlinux: Path) -> None:
+    """QEMU boots the plain ELF image directly; unpacking it here saves the emulated CPU some seconds a boot."""
+    packed = vmlinuz.read_bytes()
+    start = packed.find(b"\xfd7zXZ\0")
+    plain = lzma.LZMADecompressor().decompress(packed[start:]) if start >= 0 else b""
+    write_atomic(vmlinux, plain if plain.startswith(b"\x7fELF") else packed)
+
+
+def _run(*argv: str) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+        raise LabError(f"building the lab failed at: {' '.join(argv)[:160]}\n{last}")
+    return done.stdout
+
+
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        digest.update((_HERE / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _step(say: Say, name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    say(f"  {name}: {time.monotonic() - started:.1f} s")
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One build at a time in this cache; a killed one lets go by itself."""
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
