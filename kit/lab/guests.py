@@ -1,0 +1,276 @@
+"""The lab's two guests: up, down, status.
+
+A guest is a QEMU process that carries ``KIT_LAB=<run folder>`` and ``KIT_GUEST=<node>`` in its environment; by these
+it is found and ended, never by a process id from a file. While it boots, a guard holds a pipe from `up`: when `up` dies
+the pipe closes and the guard ends the guest, so that a killed `up` leaves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kit.errors import LabError
+from kit.lab.image import Image, cache, image
+from kit.store import write_atomic, write_json
+
+Rdma = Literal["siw", "rxe"]
+Say = Callable[[str], None]
+NODES = ("a", "b")
+_MEMORY_MIB = 384
+_SOCKET_PATH_LIMIT = 100     # of the kernel's 108 bytes
+_KERNEL = ("console=ttyS0 quiet loglevel=4 rdinit=/init mitigations=off nopti random.trust_cpu=on no_timer_check "
+           "panic=-1 net.ifnames=0")
+# $1 the guest's socket, $2 its log, then the guest. A word on standard input lets it live; the end of input ends it.
+_GUARD = r"""
+socket=$1 log=$2; shift 2
+"$@" </dev/null >"$log" 2>&1 &
+read -r word
+[ "$word" = keep ] || { kill -KILL $!; rm -f "$socket"; }
+"""
+
+
+@dataclass(frozen=True)
+class LabNode:
+    """How to reach one guest, and its device."""
+
+    name: str
+    ssh_port: int
+    key_file: Path
+    rdma_device: str
+    rdma_address: str
+    host: str = "127.0.0.1"
+    user: str = "root"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Two guests that are up."""
+
+    rdma: Rdma
+    nodes: tuple[LabNode, ...]
+    known_hosts: Path
+
+
+def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
+    """Boot the guests, or give them as they are when both run. Not ready in time: once more, then LabError."""
+    folder = _folder(rdma)
+    with _alone(folder):
+        if is_up(rdma):
+            return _read(rdma)
+        built = image(say)
+        for last in (False, True):
+            started = time.monotonic()
+            _end(folder)
+            try:
+                lab = _boot(rdma, built, folder, deadline_s)
+            except LabError as error:
+                _end(folder)
+                if last:
+                    raise
+                say(f"lab {rdma}: {error.what.splitlines()[0]}; once more")
+                continue
+            say(f"lab {rdma}: both guests up after {time.monotonic() - started:.1f} s")
+            return lab
+    raise AssertionError("the loop returns or raises")
+
+
+def down(rdma: str | None = None) -> None:
+    """End the guests of one kind, or all; remove their sockets."""
+    for kind in ("siw", "rxe") if rdma is None else (rdma,):
+        folder = _folder(kind)
+        with _alone(folder):
+            _end(folder)
+
+
+def is_up(rdma: str) -> bool:
+    """Whether both guests of this kind run."""
+    return set(_pids(_folder(rdma))) == set(NODES) and (_folder(rdma) / "state.json").exists()
+
+
+def pid_of(rdma: str, node: str) -> int:
+    """The process of a guest. Raises LabError when it does not run."""
+    found = _pids(_folder(rdma)).get(node)
+    if found is None:
+        raise LabError(f"guest {node} of lab {rdma} is not up")
+    return found
+
+
+def status() -> list[str]:
+    """One line a kind: which guests run, and their ssh ports."""
+    lines = []
+    for rdma in ("siw", "rxe"):
+        pids = _pids(_folder(rdma))
+        if is_up(rdma):
+            ports = ", ".join(f"{node.name}: ssh port {node.ssh_port}, pid {pids[node.name]}" for node in
+                              _read(rdma).nodes)
+            lines.append(f"{rdma}: up ({ports})")
+        else:
+            lines.append(f"{rdma}: {'only ' + ', '.join(sorted(pids)) + ' is up' if pids else 'down'}")
+    return lines
+
+
+def _boot(rdma: Rdma, built: Image, folder: Path, deadline_s: float) -> Lab:
+    sockets = folder
+    if len(str(folder / "a.sock")) > _SOCKET_PATH_LIMIT:
+        sockets = Path(tempfile.mkdtemp(prefix="kit-lab-"))
+    ports = {name: _free_port() for name in NODES}
+    write_json(folder / "state.json", {"image": str(built.folder), "ports": ports, "sockets": str(sockets)})
+    write_atomic(folder / "known_hosts", "".join(f"[127.0.0.1]:{port} {built.host_key}\n" for port in ports.values()))
+    guards = {name: _launch(rdma, built, folder, sockets, name, ports[name]) for name in NODES}
+    try:
+        deadline = time.monotonic() + deadline_s
+        for name, guard in guards.items():
+            _wait_until_ready(folder, name, guard, ports[name], deadline)
+        for guard in guards.values():
+            guard.communicate(b"keep\n", timeout=10)
+    finally:
+        for guard in guards.values():     # of a failed boot: the end of input ends the guest
+            if guard.stdin is not None:
+                guard.stdin.close()
+            guard.wait(10)
+    return _read(rdma)
+
+
+def _launch(rdma: Rdma, built: Image, folder: Path, sockets: Path, name: str, port: int) -> subprocess.Popen[bytes]:
+    number = NODES.index(name) + 1
+    peer = NODES[2 - number]
+    libraries = [built.tools / "usr/lib/x86_64-linux-gnu", built.tools / "lib/x86_64-linux-gnu"]
+    path = f"{built.tools}/usr/bin:{os.environ.get('PATH', '/usr/bin:/bin')}"
+    qemu = shutil.which("qemu-system-x86_64", path=path)
+    if qemu is None:
+        raise LabError("QEMU is missing from the cache", remedy=f"remove {built.folder} and try again")
+    firmware = [word for share in ("qemu", "seabios") for word in ("-L", f"{built.tools}/usr/share/{share}")
+                if (built.tools / "usr/share" / share).exists()]
+    console = folder / f"{name}.console"
+    console.unlink(missing_ok=True)
+    argv = [
+        qemu, *firmware, "-name", f"kit-lab-{rdma}-{name}", "-accel", "tcg,thread=multi,tb-size=256", "-machine", "q35",
+        "-cpu", "max", "-smp", "1", "-m", str(_MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none",
+        "-no-reboot", "-kernel", str(built.kernel), "-initrd", str(built.initramfs),
+        "-append", f"{_KERNEL} lab.id={number} lab.rdma={rdma}", "-serial", f"file:{console}",
+        "-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
+        "-device", f"virtio-net-pci,netdev=ssh,mac=52:54:00:00:00:0{number},romfile=",
+        "-netdev", f"dgram,id=link,local.type=unix,local.path={sockets}/{name}.sock,"
+                   f"remote.type=unix,remote.path={sockets}/{peer}.sock",
+        "-device", f"virtio-net-pci,netdev=link,mac=52:54:00:77:00:0{number},mrg_rxbuf=on,host_mtu=9000,romfile=",
+    ]
+    # Nothing of ours but its own mark: a guest booted inside a run must not be taken for a process of that run.
+    environment = {"PATH": path, "LD_LIBRARY_PATH": ":".join(map(str, libraries)), "KIT_LAB": str(folder),
+                   "KIT_GUEST": name}
+    return subprocess.Popen(["sh", "-c", _GUARD, "kit", f"{sockets}/{name}.sock", f"{folder}/{name}.log", *argv],
+                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                            start_new_session=True, env=environment)
+
+
+def _wait_until_ready(folder: Path, name: str, guard: subprocess.Popen[bytes], port: int, deadline: float) -> None:
+    """Until the console says so and sshd answers. Raises LabError with the console's last lines."""
+    console = folder / f"{name}.console"
+    while time.monotonic() < deadline:
+        text = console.read_text(errors="replace") if console.exists() else ""
+        if "lab: rdma ready" in text and _ssh_answers(port):
+            return
+        if "lab: no rdma device" in text:
+            break
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            guard.wait(0.1)
+            break
+    text = console.read_text(errors="replace") if console.exists() else ""
+    log = folder / f"{name}.log"
+    last = [*text.splitlines()[-8:], *(log.read_text(errors="replace").splitlines()[-4:] if log.exists() else [])]
+    raise LabError("\n".join([f"guest {name} did not get ready; its console ends with:", *last]),
+                   remedy="see that the machine is not overloaded and has 1.5 GiB of memory to spare")
+
+
+def _ssh_answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.settimeout(5)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _end(folder: Path) -> None:
+    """End every guest of this folder, by its mark, and remove what it left."""
+    for pid in _pids(folder, every=True).values():
+        with contextlib.suppress(ProcessLookupError):
+            handle = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(handle, signal.SIGTERM)
+                if not select.select([handle], [], [], 5)[0]:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                    select.select([handle], [], [], 5)
+            finally:
+                os.close(handle)
+    state = _state(folder)
+    sockets = Path(state.get("sockets", folder))
+    for name in NODES:
+        (sockets / f"{name}.sock").unlink(missing_ok=True)
+    if sockets != folder:
+        shutil.rmtree(sockets, ignore_errors=True)
+    (folder / "state.json").unlink(missing_ok=True)
+
+
+def _pids(folder: Path, *, every: bool = False) -> dict[str, int]:
+    """Guest -> process id, of the QEMU processes with this folder's mark; with ``every`` of their guards, too."""
+    mark, found = f"KIT_LAB={folder}".encode(), {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if mark not in environment:
+                continue
+            name = next(item for item in environment if item.startswith(b"KIT_GUEST="))[10:].decode()
+            guard = (entry / "comm").read_text().strip() == "sh"
+            if not guard:
+                found[name] = int(entry.name)
+            elif every:
+                found[f"{name} guard"] = int(entry.name)
+    return found
+
+
+def _read(rdma: Rdma) -> Lab:
+    folder = _folder(rdma)
+    state = _state(folder)
+    built = Image(Path(state["image"]))
+    nodes = tuple(LabNode(name, state["ports"][name], built.user_key, f"{rdma}0", f"10.77.0.{number}")
+                  for number, name in enumerate(NODES, 1))
+    return Lab(rdma, nodes, folder / "known_hosts")
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "state.json").read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _folder(rdma: str) -> Path:
+    folder = cache() / "lab" / "run" / rdma
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with open(folder / ".busy", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
