@@ -22,7 +22,7 @@ from kit.compare import BANDWIDTH, LATENCY, measured, varying
 SOFTWARE_NOTE = "software RDMA on emulated CPUs: says nothing about hardware"
 _WIDE, _DPI = 10.0, 160             # 1600 px, the width that a README shows without blur
 _SOFTWARE = ("siw", "rxe")
-_DASHES = ("", (4, 2), (1, 1.5), (6, 2, 1, 2))
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 _MARKERS = ("o", "s", "^", "D")
 _STRIP = 0.05                       # height of one run's row of crosses, as a share of the axis
 _PER_ROW = 3
@@ -49,67 +49,86 @@ def ratio_over_size(points: pd.DataFrame) -> Figure:
     table = table[table["run"].isin(names)]
     colours = dict(zip(names, sns.color_palette("colorblind"), strict=False))
 
-    def draw(ax: Axes, part: pd.DataFrame) -> None:
-        for number, (_, kind) in enumerate(part.groupby("connection", sort=True)):
-            colour = sns.color_palette("colorblind")[2 + number]
-            ends = [kind[kind["run"] == name].groupby("size_bytes")["value"].agg(["median", "min", "max"]).dropna()
-                    for name in names]
-            first, second = ends[0].align(ends[1], join="inner")
-            sizes = [int(size) for size in first.index]
-            ax.plot(sizes, second["median"] / first["median"], color=colour, dashes=_DASHES[number % 4] or (None, None),
-                    marker=_MARKERS[number % 4], markersize=5, markeredgecolor="white")
-            ax.fill_between(sizes, second["min"] / first["max"], second["max"] / first["min"], color=colour, alpha=0.2,
-                            linewidth=0)
-        ax.axhline(1, color="0.25", linewidth=1.2, zorder=1.5)
-        low, high = ax.dataLim.y0, ax.dataLim.y1
-        ax.set_ylim(*_around_one(low, high))
-        ax.set_ylabel("ratio (above 1: more)" if part["unit"].iloc[0] == BANDWIDTH else "ratio (below 1: faster)")
+    kinds = _connections(table)
+    drawn: set[str] = set()
 
-    handles = [Line2D([], [], color=sns.color_palette("colorblind")[2 + number], marker=_MARKERS[number % 4],
-                      dashes=_DASHES[number % 4] or (None, None), label=kind)
-               for number, kind in enumerate(sorted(table["connection"].dropna().unique()))]
-    return _figure(table, f"{names[1]} over {names[0]}", draw, handles, colours)
+    def draw(ax: Axes, part: pd.DataFrame) -> None:
+        for kind in kinds:
+            first, second = (_repeats(part, name, kind) for name in names)
+            middle = second["median"] / first["median"]
+            if middle.notna().any():
+                drawn.add(kind)
+                _line(ax, middle, second["min"] / first["max"], second["max"] / first["min"], _look(kinds, kind))
+        ax.axhline(1, color="0.25", linewidth=1.2, zorder=1.5)
+        ax.set_ylim(*_around_one(ax.dataLim.y0, ax.dataLim.y1))
+        ax.set_ylabel("ratio (above 1: faster)" if part["unit"].iloc[0] == BANDWIDTH else "ratio (below 1: faster)")
+
+    return _figure(table, f"{names[1]} over {names[0]}", draw, colours,
+                   lambda: [Line2D([], [], label=kind, **_look(kinds, kind)) for kind in kinds if kind in drawn])
 
 
 def _over_size(points: pd.DataFrame, unit: str, title: str, axis: str) -> Figure:
-    table = measured(points)
-    table = table[table["unit"] == unit]
-    colours = dict(zip((str(name) for name in measured(points)["run"].unique()),
-                       sns.color_palette("colorblind") * 9, strict=False))
-    kinds = sorted(table["connection"].dropna().unique())
+    every = measured(points)
+    table = every[every["unit"] == unit]
+    colours = dict(zip((str(name) for name in every["run"].unique()), sns.color_palette("colorblind") * 9,
+                       strict=False))
+    kinds = _connections(table)
 
     def draw(ax: Axes, part: pd.DataFrame) -> None:
-        good = part.dropna(subset=["value"]).astype({"size_bytes": int, "value": float, "run": object,
-                                                     "connection": object})
-        if len(good):
-            sns.lineplot(good, x="size_bytes", y="value", hue="run", style="connection", palette=colours,
-                         style_order=kinds, dashes=list(_DASHES), markers=list(_MARKERS), estimator="median",
-                         errorbar=("pi", 100), err_kws={"alpha": 0.2, "linewidth": 0}, legend=False, ax=ax)
-        ax.set_ylim(0, 1.08 * float(good["value"].max()) if len(good) else 1.0)
+        for run in colours:
+            for kind in kinds:
+                line = _repeats(part, run, kind)
+                _line(ax, line["median"], line["min"], line["max"], _look(kinds, kind, colours[run]))
+        high = part["value"].max()
+        ax.set_ylim(0, 1.0 if pd.isna(high) else 1.08 * float(high))
         ax.set_ylabel(axis)
 
-    good = table.dropna(subset=["value"])
-    handles = [Line2D([], [], color=colours[str(run)], marker=_MARKERS[kinds.index(kind) % 4],
-                      dashes=_DASHES[kinds.index(kind) % 4] or (None, None), label=f"{run}, {kind}")
-               for run, kind in good[["run", "connection"]].drop_duplicates().itertuples(index=False)]
-    return _figure(table, title, draw, handles, colours)
+    def handles() -> list[Line2D]:
+        good = table.dropna(subset=["value"])[["run", "connection"]].drop_duplicates()
+        return [Line2D([], [], label=f"{run}, {kind}", **_look(kinds, str(kind), colours[str(run)]))
+                for run, kind in good.itertuples(index=False)]
+
+    return _figure(table, title, draw, colours, handles)
 
 
-def _figure(table: pd.DataFrame, title: str, draw: Draw, handles: list[Line2D], colours: dict[str, Any]) -> Figure:
+def _connections(table: pd.DataFrame) -> list[str]:
+    """RDMA_CM first, and so solid: it is the one that every device knows."""
+    return sorted(table["connection"].dropna().unique(), key=lambda kind: (kind != "rdma_cm", kind))
+
+
+def _look(kinds: list[str], kind: str, colour: Any = None) -> dict[str, Any]:
+    """Dashes and marker by connection; colour too where runs do not use it."""
+    number = kinds.index(kind)
+    return {"color": colour or sns.color_palette("colorblind")[2 + number % 6], "linestyle": _DASHES[number % 4],
+            "marker": _MARKERS[number % 4], "markersize": 6, "markeredgecolor": "white", "linewidth": 1.8}
+
+
+def _repeats(part: pd.DataFrame, run: str, kind: str) -> pd.DataFrame:
+    """Median and range by size. A size without a value is NaN: a line must break there, not bridge it."""
+    chosen = part[(part["run"] == run) & (part["connection"] == kind)]
+    found = chosen.dropna(subset=["value"]).groupby("size_bytes")["value"].agg(["median", "min", "max"])
+    return found.reindex(sorted(part["size_bytes"].dropna().unique())).astype(float)
+
+
+def _line(ax: Axes, middle: pd.Series, low: pd.Series, high: pd.Series, look: dict[str, Any]) -> None:
+    sizes = [int(size) for size in middle.index]
+    ax.fill_between(sizes, low, high, color=look["color"], alpha=0.2, linewidth=0)
+    ax.plot(sizes, middle, **look)
+
+
+def _figure(table: pd.DataFrame, title: str, draw: Draw, colours: dict[str, Any],
+            lines: Callable[[], list[Line2D]]) -> Figure:
     """Panels, crosses, heading and legend around what `draw` puts into each panel."""
     panels = _panels(table)
-    across = min(len(panels), _PER_ROW) or 1
+    across = 2 if len(panels) == 4 else min(len(panels), _PER_ROW) or 1
     down = math.ceil(len(panels) / across) or 1
-    handles = handles + _cross_handles(table, colours)
     heading = _heading(table, title)
-    top, bottom = 0.22 * len(heading) + 0.2, 0.24 * math.ceil(len(handles) / 2) + 0.15
-    high = top + bottom + down * (4.2 if across == 1 else 3.6)
     with sns.axes_style("whitegrid"), plt.rc_context({"figure.dpi": _DPI}):
-        figure, axes = plt.subplots(down, across, figsize=(_WIDE, high), squeeze=False)
-        figure.set_layout_engine("constrained", rect=(0, bottom / high, 1, 1 - (top + bottom) / high), wspace=0.06)
+        figure, axes = plt.subplots(down, across, squeeze=False)
     flat = list(axes.flat)
     for ax, (name, part) in zip(flat, panels, strict=False):
         ax.set_xscale("log", base=2)
+        ax.margins(x=0.075)
         ax.set_title(name, fontsize=11)
         draw(ax, part)
         _crosses(ax, part, colours)
@@ -118,6 +137,11 @@ def _figure(table: pd.DataFrame, title: str, draw: Draw, handles: list[Line2D], 
         ax.set_axis_off()
     if not panels:
         flat[0].text(0.5, 0.5, "no such points", ha="center", transform=flat[0].transAxes)
+    handles = lines() + _cross_handles(table, colours)
+    top, bottom = 0.22 * len(heading) + 0.2, 0.24 * math.ceil(len(handles) / 2) + 0.15
+    high = top + bottom + down * (4.2 if across == 1 else 3.6)
+    figure.set_size_inches(_WIDE, high)
+    figure.set_layout_engine("constrained", rect=(0, bottom / high, 1, 1 - (top + bottom) / high), wspace=0.06)
     for number, line in enumerate(heading):
         figure.text(0.012, 1 - (0.14 + 0.22 * number) / high, line, va="top", color="0.1" if number == 0 else "0.35",
                     fontsize=13 if number == 0 else 10, fontweight="bold" if number == 0 else "normal")
@@ -154,10 +178,12 @@ def _crosses(ax: Axes, part: pd.DataFrame, colours: dict[str, Any]) -> None:
                                              if low <= tick <= high]))
     if not runs:
         return
-    share = _STRIP * (len(runs) + 0.4)
+    share = _STRIP * (max(len(runs), 2) + 0.4)  # two rows hold the word beside them
     bottom = low - (high - low) * share / (1 - share)
     ax.set_ylim(bottom, high)
     ax.axhspan(bottom, low, color="0.94", zorder=0.5, linewidth=0)
+    ax.text(0.004, share / 2, "failed", rotation=90, ha="left", va="center", fontsize=7.5, color="0.35",
+            transform=ax.transAxes)
     for row, run in enumerate(runs):
         sizes = sorted({int(size) for size in bad.loc[bad["run"] == run, "size_bytes"]})
         ax.plot(sizes, [share - _STRIP * (row + 0.7)] * len(sizes), linestyle="none", marker="x", markersize=6,
