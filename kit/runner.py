@@ -201,7 +201,7 @@ class Labs:
         from kit.lab import guests
 
         wanted = {read_site(name).lab for name in still_needed}
-        for lab in sorted(self._booted - wanted):  # type: ignore[arg-type]
+        for lab in sorted(self._booted - wanted):
             guests.down(lab)
             self._booted.discard(lab)
 

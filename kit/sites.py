@@ -91,7 +91,7 @@ def nodes_of(site: Site) -> tuple[dict[str, Node], Path]:
                                 rdma_device=node.rdma_device, rdma_address=node.rdma_address)
                 for node in lab.nodes}, Path(lab.known_hosts)
     assert site.nodes is not None, "the schema lets no other kind through"  # noqa: S101
-    return dict(site.nodes), root() / site.known_hosts
+    return {str(name): node for name, node in site.nodes.items()}, root() / site.known_hosts
 
 
 def _ssh(name: str, node: Node, run_id: str, known_hosts: Path) -> SshHost:

@@ -1,5 +1,7 @@
 """Closed schemas: a wrong key or value is named before anything starts."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,7 +79,5 @@ def test_a_secret_is_named_and_looked_up(monkeypatch):
                     | st.dictionaries(st.text(), inner), max_leaves=8))
 def test_any_yaml_gives_a_schema_or_a_params_error(values):
     for schema in (Site, Experiment, LinkParams):
-        try:
+        with contextlib.suppress(ParamsError):
             check(schema, values, where="x")
-        except ParamsError:
-            pass

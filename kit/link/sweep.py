@@ -1,7 +1,8 @@
 """The sweep: each point a fresh server and a client, both ends' output kept raw, a failed point recorded and passed.
 
-The next point's server is started, and the last one's output fetched, while the present client runs: what a point
-costs is then one remote command. A record is written as soon as its point has ended, so a kill loses one point.
+The next point's server is started while the present client runs, so a point costs its client and the fetching of the
+server's output. That is fetched before the next client starts: soft-iWARP was seen to refuse a connection that came
+while another server was closing. A record is written as soon as its point has ended, so a kill loses one point.
 """
 
 from __future__ import annotations
@@ -57,21 +58,17 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
     are kept.
     """
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        prepared: Future[Served] | None = pool.submit(_serve, pair, params, todo[0], 0) if todo else None
-        kept: Future[dict[str, Any]] | None = None
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        prepared = pool.submit(_serve, pair, params, todo[0], 0) if todo else None
         try:
-            for index, point in enumerate(todo):
+            for turn, point in enumerate(todo, 1):
                 assert prepared is not None  # noqa: S101  (there is one for every point)
                 served = prepared.result()
-                following = index + 1
-                prepared = pool.submit(_serve, pair, params, todo[following], following) if following < len(todo) else None
+                prepared = pool.submit(_serve, pair, params, todo[turn], turn) if turn < len(todo) else None
                 client = _measure(pair, params, point, served)
-                if kept is not None:
-                    on_point(_progress(index, len(todo), kept.result(), started))
-                kept = pool.submit(_keep, pair, params, run, point, served, client, gids, versions)
-            if kept is not None:
-                on_point(_progress(len(todo), len(todo), kept.result(), started))
+                record = _keep(pair, params, run, point, served, client, gids, versions)
+                left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
+                on_point(Progress(turn, len(todo), record, left_s))
         finally:
             if prepared is not None:
                 _discard(pair, prepared)
@@ -162,7 +159,3 @@ def _discard(pair: Pair, prepared: Future[Served]) -> None:
     except KitError:
         return  # the node is lost: its own deadline ends the server
 
-
-def _progress(done: int, total: int, record: dict[str, Any], started: float) -> Progress:
-    each_s = (time.monotonic() - started) / max(done, 1)
-    return Progress(done, total, record, each_s * (total - done))

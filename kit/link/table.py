@@ -6,7 +6,10 @@ read and atomic (perftest's own convention). A column that a tool does not measu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS: dict[str, str] = {
     "site": "string",             # name of the site
@@ -41,7 +44,7 @@ COLUMNS: dict[str, str] = {
 AXES = ("tool", "size_bytes", "qps", "connection", "direction")
 
 
-def table(rows: list[dict[str, Any]]) -> Any:
+def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Rows (missing columns allowed, unknown ones not) as a typed DataFrame in a fixed order."""
     import pandas as pd
 
