@@ -123,8 +123,9 @@ def _figure(table: pd.DataFrame, title: str, draw: Draw, colours: dict[str, Any]
     across = 2 if len(panels) == 4 else min(len(panels), _PER_ROW) or 1
     down = math.ceil(len(panels) / across) or 1
     heading = _heading(table, title)
-    with sns.axes_style("whitegrid"), plt.rc_context({"figure.dpi": _DPI}):
-        figure, axes = plt.subplots(down, across, squeeze=False)
+    # No rc_context here: in a notebook it would undo the interactive mode, and no later figure would be shown.
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(down, across, squeeze=False, dpi=_DPI)
     flat = list(axes.flat)
     for ax, (name, part) in zip(flat, panels, strict=False):
         ax.set_xscale("log", base=2)
