@@ -42,7 +42,7 @@ def latency_over_size(points: pd.DataFrame) -> Figure:
 
 def ratio_over_size(points: pd.DataFrame) -> Figure:
     """The second run's median over the first's; the band is the widest ratio that the repeats allow."""
-    table = measured(points)
+    table = _valued(points)
     names = [str(name) for name in table["run"].unique()][:2]
     if len(names) < 2:
         raise ValueError("a ratio needs two runs")
@@ -68,7 +68,7 @@ def ratio_over_size(points: pd.DataFrame) -> Figure:
 
 
 def _over_size(points: pd.DataFrame, unit: str, title: str, axis: str) -> Figure:
-    every = measured(points)
+    every = _valued(points)
     table = every[every["unit"] == unit]
     colours = dict(zip((str(name) for name in every["run"].unique()), sns.color_palette("colorblind") * 9,
                        strict=False))
@@ -89,6 +89,12 @@ def _over_size(points: pd.DataFrame, unit: str, title: str, axis: str) -> Figure
                 for run, kind in good.itertuples(index=False)]
 
     return _figure(table, title, draw, colours, handles)
+
+
+def _valued(points: pd.DataFrame) -> pd.DataFrame:
+    """The points with their values; a point of unknown connection is drawn too."""
+    table = measured(points)
+    return table.assign(connection=table["connection"].fillna("unknown"))
 
 
 def _connections(table: pd.DataFrame) -> list[str]:

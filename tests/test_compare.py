@@ -88,7 +88,7 @@ def test_a_point_of_one_run_only_is_not_measured() -> None:
     points = compare.label([table(rows([1.0, 1.1])), table(rows([1.0, 1.1], size=64))], ["x", "y"])
     found = compare.side_by_side(points)
     assert list(found["verdict"]) == ["not measured"] * 2
-    assert compare.verdict_line(found) == "2 rows: 2 not measured"
+    assert compare.verdict_line(found) == "2 comparisons: 2 not measured"
 
 
 def test_one_run_is_no_comparison() -> None:
