@@ -100,14 +100,15 @@ def side_by_side(points: pd.DataFrame) -> pd.DataFrame:
             tail = "" if len(names) == 2 else f" {name}"
             row[f"ratio{tail}"], row[f"verdict{tail}"] = _stand(base.get(where), cells[name].get(where))
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.astype({name: "Float64" for name in table.columns if name.startswith("ratio")})
 
 
 def verdict_line(table: pd.DataFrame) -> str:
     """The rows of `side_by_side` counted by verdict, as one line."""
     words = Counter(str(word) for name in table.columns if str(name).startswith("verdict") for word in table[name])
     order = (FASTER, SLOWER, SAME, NOT_REPEATED, FAILED, MISSING)
-    return f"{len(table)} rows: " + ", ".join(f"{words[word]} {word}" for word in order if words[word])
+    return f"{sum(words.values())} comparisons: " + ", ".join(f"{words[word]} {word}" for word in order if words[word])
 
 
 def fingerprint_diff(runs: Iterable[str | Path]) -> pd.DataFrame:

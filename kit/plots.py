@@ -42,7 +42,7 @@ def latency_over_size(points: pd.DataFrame) -> Figure:
 
 def ratio_over_size(points: pd.DataFrame) -> Figure:
     """The second run's median over the first's; the band is the widest ratio that the repeats allow."""
-    table = measured(points)
+    table = _valued(points)
     names = [str(name) for name in table["run"].unique()][:2]
     if len(names) < 2:
         raise ValueError("a ratio needs two runs")
@@ -68,7 +68,7 @@ def ratio_over_size(points: pd.DataFrame) -> Figure:
 
 
 def _over_size(points: pd.DataFrame, unit: str, title: str, axis: str) -> Figure:
-    every = measured(points)
+    every = _valued(points)
     table = every[every["unit"] == unit]
     colours = dict(zip((str(name) for name in every["run"].unique()), sns.color_palette("colorblind") * 9,
                        strict=False))
@@ -89,6 +89,12 @@ def _over_size(points: pd.DataFrame, unit: str, title: str, axis: str) -> Figure
                 for run, kind in good.itertuples(index=False)]
 
     return _figure(table, title, draw, colours, handles)
+
+
+def _valued(points: pd.DataFrame) -> pd.DataFrame:
+    """The points with their values; a point of unknown connection is drawn too."""
+    table = measured(points)
+    return table.assign(connection=table["connection"].fillna("unknown"))
 
 
 def _connections(table: pd.DataFrame) -> list[str]:
@@ -123,8 +129,9 @@ def _figure(table: pd.DataFrame, title: str, draw: Draw, colours: dict[str, Any]
     across = 2 if len(panels) == 4 else min(len(panels), _PER_ROW) or 1
     down = math.ceil(len(panels) / across) or 1
     heading = _heading(table, title)
-    with sns.axes_style("whitegrid"), plt.rc_context({"figure.dpi": _DPI}):
-        figure, axes = plt.subplots(down, across, squeeze=False)
+    # No rc_context here: in a notebook it would undo the interactive mode, and no later figure would be shown.
+    with sns.axes_style("whitegrid"):
+        figure, axes = plt.subplots(down, across, squeeze=False, dpi=_DPI)
     flat = list(axes.flat)
     for ax, (name, part) in zip(flat, panels, strict=False):
         ax.set_xscale("log", base=2)

@@ -40,14 +40,15 @@ def write_report(notebook: Path, report: Path) -> None:
     from nbconvert import HTMLExporter
 
     try:
-        book = nbformat.read(notebook, as_version=4)
+        book = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise StoreError(f"no notebook at {notebook}", remedy="run the stage first") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{notebook} cannot be read as a notebook: {error}", remedy="run the stage again") from error
     _keep_what_stands_alone(book)
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_input_prompt=True,
-                            exclude_output_prompt=True, embed_images=True)
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True,
+        embed_images=True)
     body, _ = exporter.from_notebook_node(book, {"metadata": {"path": str(notebook.parent)}})
     body = _SCRIPT.sub("", body)
     if found := outside_resources(body):
