@@ -7,6 +7,7 @@ so that it ends even when nobody is left to stop it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,14 +48,20 @@ class Service:
     folder: str
 
 
+OnOutput = Callable[[str], None]
+
+
 class Host(Protocol):
     """One node. All times in seconds; ``run_id`` marks everything that this host object starts."""
 
     name: str
     run_id: str
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
+            on_output: OnOutput | None = None) -> Completed:
         """Run to the end. With ``check``, anything but exit 0 raises CommandError or DeadlineError.
+
+        ``on_output`` gets all of standard output so far, each time that more of it has come, line by line.
 
         Raises UnreachableError when the node cannot be reached or the connection is lost.
         """

@@ -55,10 +55,11 @@ stop() {
 }
 """
 
-# $1 run id, $2 deadline in seconds, then the command. The mark and the deadline hold even when the connection is lost.
+# $1 run id, $2 deadline in seconds, $3 "lines" to have the output line by line, then the command. The mark and the deadline hold even when the connection is lost.
 # Exit code 124 alone does not tell a deadline from a command that ends so: the last line of stderr does.
 RUN = r"""
-run_id=$1 deadline=$2; shift 2
+run_id=$1 deadline=$2 how=$3; shift 3
+if [ "$how" = lines ] && command -v stdbuf >/dev/null 2>&1; then set -- stdbuf -oL "$@"; fi
 start=$(cut -d' ' -f1 /proc/uptime)
 KIT_RUN_ID=$run_id timeout -k 2 "$deadline" "$@"
 code=$?

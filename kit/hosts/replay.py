@@ -17,7 +17,7 @@ from typing import Any
 from kit import errors
 from kit.command import Command
 from kit.errors import HostError, ReplayError
-from kit.hosts.base import Completed, Host, Listening, Service
+from kit.hosts.base import Completed, Host, Listening, OnOutput, Service
 from kit.store import write_json
 
 FORMAT = 1
@@ -33,9 +33,10 @@ class RecordingHost:
         self._fresh: set[str] = set()
         self._lock = threading.Lock()
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
-        done: Completed = self._ask(f"run {command}",
-                                    lambda: self.inner.run(command, deadline_s=deadline_s, check=check))
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
+            on_output: OnOutput | None = None) -> Completed:
+        done: Completed = self._ask(f"run {command}", lambda: self.inner.run(
+            command, deadline_s=deadline_s, check=check, on_output=on_output))
         return done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
@@ -92,8 +93,12 @@ class ReplayHost:
         self._asked: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
-        return Completed(**self._answer(f"run {command}"))
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
+            on_output: OnOutput | None = None) -> Completed:
+        done = Completed(**self._answer(f"run {command}"))
+        if on_output is not None:
+            on_output(done.stdout)
+        return done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:

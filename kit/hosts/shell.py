@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kit.command import Command, Part, Secret, script
 from kit.errors import CommandError, DeadlineError, HostError, PortTakenError
 from kit.hosts import node
-from kit.hosts.base import Completed, Listening, Service
+from kit.hosts.base import Completed, Listening, OnOutput, Service
 
 # How much longer than the node's own deadline we wait for its answer: the node kills after 2 s more.
 _GRACE_S = 10.0
@@ -29,7 +29,7 @@ class Answer:
     code: int | None
 
 
-Execute = Callable[[str, bytes, float], Answer]
+Execute = Callable[[str, bytes, float, OnOutput | None], Answer]
 
 
 class ShellHost:
@@ -40,9 +40,11 @@ class ShellHost:
         self.run_id = run_id
         self._execute = execute
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
+            on_output: OnOutput | None = None) -> Completed:
         started = time.monotonic()
-        answer = self._shell(node.RUN, self.run_id, math.ceil(deadline_s), *words(command), wait_s=deadline_s)
+        answer = self._shell(node.RUN, self.run_id, math.ceil(deadline_s), "lines" if on_output else "whole",
+                             *words(command), wait_s=deadline_s, on_output=on_output)
         done = _completed(command, answer, time.monotonic() - started, deadline_s)
         if check and not done.ok:
             kind = DeadlineError if done.exit_code is None else CommandError
@@ -98,8 +100,9 @@ class ShellHost:
         if answer.code != 0:
             raise CommandError(f"cannot write {path}", node=self.name, output=answer.stderr.decode(errors="replace"))
 
-    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"") -> Answer:
-        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S)
+    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"",
+               on_output: OnOutput | None = None) -> Answer:
+        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S, on_output)
 
 
 def words(command: Command) -> list[Part]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import paramiko
 
 from kit.errors import HostKeyError, UnreachableError
+from kit.hosts.base import OnOutput
 from kit.hosts.shell import Answer, ShellHost
 
 _KEEPALIVE_S = 5
@@ -39,7 +40,7 @@ class SshHost(ShellHost):
         if self._jump is not None:
             self._jump.close()
 
-    def _over_ssh(self, line: str, stdin: bytes, wait_s: float) -> Answer:
+    def _over_ssh(self, line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None) -> Answer:
         channel = self._open_channel()
         deadline = time.monotonic() + wait_s
         try:
@@ -47,7 +48,7 @@ class SshHost(ShellHost):
             channel.exec_command(line)
             channel.sendall(stdin)
             channel.shutdown_write()
-            return self._answer(channel, deadline)
+            return self._answer(channel, deadline, on_output)
         except (OSError, EOFError, paramiko.SSHException) as error:
             if isinstance(error, TimeoutError) and self._alive():
                 return Answer(b"", b"", None)
@@ -55,7 +56,7 @@ class SshHost(ShellHost):
         finally:
             channel.close()
 
-    def _answer(self, channel: paramiko.Channel, deadline: float) -> Answer:
+    def _answer(self, channel: paramiko.Channel, deadline: float, on_output: OnOutput | None) -> Answer:
         """Both streams until the end. stderr is drained beside stdout: a full window would stop the command."""
         errors: list[bytes] = []
         drain = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
@@ -64,6 +65,8 @@ class SshHost(ShellHost):
         try:
             while chunk := channel.recv(_CHUNK):
                 output.append(chunk)
+                if on_output is not None:
+                    on_output(b"".join(output).decode(errors="replace"))
                 channel.settimeout(max(deadline - time.monotonic(), 0.1))
             in_time = channel.status_event.wait(max(deadline - time.monotonic(), 0.1))
         except TimeoutError:

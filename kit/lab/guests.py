@@ -231,9 +231,9 @@ def _pids(folder: Path, *, every: bool = False) -> dict[str, int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             environment = (entry / "environ").read_bytes().split(b"\0")
-            if mark not in environment:
+            name = next((item[10:].decode() for item in environment if item.startswith(b"KIT_GUEST=")), None)
+            if mark not in environment or name is None:
                 continue
-            name = next(item for item in environment if item.startswith(b"KIT_GUEST="))[10:].decode()
             guard = (entry / "comm").read_text().strip() == "sh"
             if not guard:
                 found[name] = int(entry.name)
