@@ -84,7 +84,7 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
                 labs.need(stage.site)
                 (folder / "verdict.json").unlink(missing_ok=True)
                 execute(root() / "notebooks" / f"{stage.stage}.ipynb", folder,
-                        {"site": stage.site, "run_folder": str(folder), **stage.params}, say)
+                        {"site": stage.site, "run_folder": str(folder), **_all_parameters(stage)}, say)
                 found.append(_result(stage, run, reused=False))
             except StageFailedError as error:
                 say(str(error))
@@ -94,6 +94,11 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
     finally:
         labs.release(set())
     return found
+
+
+def _all_parameters(stage: Stage) -> dict[str, Any]:
+    """Every parameter of the stage, defaults too: a notebook's own defaults are those of its recorded example."""
+    return check(STAGES[stage.stage], stage.params, where=stage.stage).model_dump()
 
 
 def _result(stage: Stage, run: Run, *, reused: bool) -> StageResult:

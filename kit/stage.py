@@ -30,7 +30,8 @@ class Folder:
 
 def run_key(stage: str, site: Site, params: Closed) -> str:
     """The key of a run: stage, its version, site and parameters."""
-    return key_of({"stage": stage, "version": VERSIONS[stage], "site": site.model_dump(), "params": params.model_dump()})
+    return key_of({"stage": stage, "version": VERSIONS[stage], "site": site.model_dump(),
+                   "params": params.model_dump()})
 
 
 def run_name(stage: str, site: Site, params: Closed) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 
-from kit.hosts.base import OnOutput
 from kit.hosts.shell import Answer, ShellHost
 
 
@@ -20,15 +21,24 @@ class LocalHost(ShellHost):
         """There is no connection to give back."""
 
 
-def _execute(line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None) -> Answer:
-    child = subprocess.Popen(["sh", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             start_new_session=True)
-    try:
-        stdout, stderr = child.communicate(stdin, timeout=wait_s)
-        if on_output is not None:      # at the end only: here nothing is far enough away for it to matter
-            on_output(stdout.decode(errors="replace"))
-        return Answer(stdout, stderr, child.returncode)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        stdout, stderr = child.communicate()
-        return Answer(stdout, stderr, None)
+def _execute(line: str, stdin: bytes, wait_s: float) -> Answer:
+    """Output goes through files: a pipe would be held open by whatever the command leaves behind."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin)
+        given.seek(0)
+        child = subprocess.Popen(["sh", "-c", line], stdin=given, stdout=out, stderr=err, start_new_session=True)
+        try:
+            code: int | None = child.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if child.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+        return Answer(_content(out.fileno()), _content(err.fileno()), code)
+
+
+def _content(file: int) -> bytes:
+    """Read without moving the file's offset, which a process left behind still shares."""
+    return os.pread(file, os.fstat(file).st_size, 0)

@@ -1,120 +1,212 @@
-"""The shell programs that run on a node: constants, with positional parameters, for any POSIX shell with coreutils.
+"""The shell programs that run on a node: constants, with positional parameters, for any POSIX shell.
 
-They need no systemd and no Python there. What they start carries ``KIT_RUN_ID`` (and ``KIT_SERVICE``) in its
-environment; by these it is found again in ``/proc``, whatever became of its parents.
+They need coreutils or busybox, no systemd and no Python. What they start carries ``KIT_RUN_ID`` (the run) and
+``KIT_SERVICE`` (this one command) in its environment; by these it is found again in ``/proc``, whatever became of its
+parents. All times come from ``/proc/uptime``: a loop that counts its turns would outrun its deadline on a busy node.
 """
 
 from __future__ import annotations
 
-PORT_TAKEN, NOT_READY, ENDED_EARLY = 90, 91, 92
+PORT_TAKEN, NOT_READY, ENDED_EARLY, NO_FOLDER = 90, 91, 92, 93
+DEADLINE, STOPPED, GONE = "deadline", "stopped", "gone"
+KEPT_BYTES = 4 << 20
 
-# Shared: is anything listening on TCP port $1? A socket, or an RDMA connection manager id: soft-RoCE opens no socket.
+# `now`: the clock, in hundredths of a second; costs no process.
+_CLOCK = r"""
+now() { read -r up _ </proc/uptime; now=${up%.*}${up#*.}; }
+"""
+
+# Is anything listening on TCP port $1? A socket, or an RDMA connection manager id: soft-RoCE opens no socket.
 _LISTENS = r"""
 listens() {
-    hex=$(printf '%04X' "$1")
-    grep -qs ":$hex [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6 && return 0
+    grep -qsi ":$(printf '%04X' "$1") [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6 && return 0
     command -v rdma >/dev/null 2>&1 || return 1
     rdma resource show cm_id 2>/dev/null | grep -qE "state LISTEN .*src-addr [^ ]*:$1( |\$)"
 }
 """
 
-# Shared: end every process with the environment entry $1, or where $1 is only a name, with any value of it.
-# TERM first, KILL after 2 s; again until none is left, because a process may start another while it is looked for.
-# Never itself or an ancestor: a stage that cleans up carries the mark as well.
-_STOP = r"""
-family() {
-    mine=" "; next=$$
-    while [ "${next:-0}" -gt 1 ]; do
-        mine="$mine$next "
-        next=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$next/status" 2>/dev/null)
+# `stop ENTRY`: end every process with exactly this entry in its environment ("KIT_RUN_ID=" alone: with any value of it,
+# of this user), and all their descendants: a process may have cleared its environment, or written its title over it.
+# TERM, KILL after 3 s, given up after 10 s; again until two looks in turn find none, because a process may start
+# another while it is looked for. Never itself or an ancestor: a stage that cleans up carries the mark as well.
+# An entry of `table` is pid:parent:session:start, of `known` pid:start; the start time tells a process from a later
+# one of the same pid.
+_STOP = _CLOCK + r"""
+snapshot() {
+    table=
+    for stat in /proc/[0-9]*/stat; do
+        { read -r line <"$stat"; } 2>/dev/null || continue
+        pid=${stat#/proc/}; pid=${pid%/stat}
+        set -- ${line##*) }
+        case $1 in Z | X) continue ;; esac
+        table="$table $pid:$2:$4:${20}"
     done
 }
-marked() {
-    found=""
-    for at in $(grep -lzsE "^$1" /proc/[0-9]*/environ 2>/dev/null); do
+ancestors() {
+    mine=" 1 "; next=$$
+    while [ "${next:-0}" -gt 1 ]; do
+        mine="$mine$next "
+        { read -r line <"/proc/$next/stat"; } 2>/dev/null || break
+        set -- ${line##*) }; next=$2
+    done
+}
+carries() {
+    case $2 in
+        *=) [ -O "/proc/$1/environ" ] && tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qs "^$2." ;;
+        *) tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qsxF -e "$2" ;;
+    esac
+}
+find_marked() {
+    pids=" "
+    for at in $(grep -lsF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${at#/proc/}; pid=${pid%/environ}
-        case "$mine" in *" $pid "*) continue ;; esac
-        # A child of this very shell carries the mark too; it is gone by the time it is looked at.
-        [ -r "/proc/$pid/environ" ] || continue
-        grep -qs '^State:[[:space:]]*Z' "/proc/$pid/status" && continue
-        found="$found $pid"
+        case $mine in *" $pid "*) continue ;; esac
+        { carries "$pid" "$1"; } 2>/dev/null && pids="$pids$pid "
+    done
+    found=
+    [ "$pids" = " " ] && [ "$known" = " " ] && return
+    snapshot; grown=yes
+    while [ -n "$grown" ]; do
+        grown=; rest=
+        for entry in $table; do
+            pid=${entry%%:*}; up=${entry#*:}; sid=${up#*:}; start=${sid#*:}; up=${up%%:*}; sid=${sid%%:*}
+            case $mine in *" $pid "*) continue ;; esac
+            case "$pids$known" in
+                *" $pid "* | *" $up "* | *" $sid "* | *" $pid:$start "*)
+                    pids="$pids$pid "; found="$found $pid:$start"; grown=yes ;;
+                *) rest="$rest $entry" ;;
+            esac
+        done
+        table=$rest
     done
 }
 stop() {
-    family; ended=0; turn=0
-    marked "$1"; set -- "$1" $found; ended=$(($# - 1))
-    while [ -n "$found" ] && [ $turn -lt 200 ]; do
-        if [ $turn -lt 40 ]; then
-            [ $turn -eq 0 ] && kill -TERM $found 2>/dev/null
-        else
-            kill -KILL $found 2>/dev/null
+    ancestors; known=" "; ended=0; calm=0; now; begun=$now
+    while :; do
+        find_marked "$1"
+        if [ -z "$found" ]; then
+            [ $ended -eq 0 ] || [ $calm -eq 1 ] && return 0
+            calm=1; continue
         fi
-        sleep 0.05; turn=$((turn + 1)); marked "$1"
+        calm=0; now
+        for entry in $found; do
+            case $known in
+                *" $entry "*) [ $((now - begun)) -gt 300 ] && kill -KILL "${entry%:*}" ;;
+                *) known="$known$entry "; ended=$((ended + 1)); kill -TERM "${entry%:*}" ;;
+            esac
+        done 2>/dev/null
+        [ $((now - begun)) -gt 1000 ] && return 1
+        sleep 0.03
     done
-    [ -z "$found" ]
 }
 """
 
-# $1 run id, $2 deadline in seconds, $3 "lines" to have the output line by line, then the command. The mark and the deadline hold even when the connection is lost.
-# Exit code 124 alone does not tell a deadline from a command that ends so: the last line of stderr does.
-RUN = r"""
-run_id=$1 deadline=$2 how=$3; shift 3
-if [ "$how" = lines ] && command -v stdbuf >/dev/null 2>&1; then set -- stdbuf -oL "$@"; fi
-start=$(cut -d' ' -f1 /proc/uptime)
-KIT_RUN_ID=$run_id timeout -k 2 "$deadline" "$@"
-code=$?
-echo "@@kit $code $start $(cut -d' ' -f1 /proc/uptime)" >&2
+# `supervise DEADLINE COMMAND…`: sets `code` and `took` (hundredths of a second). What outlived a deadline in a session
+# of its own is found by its mark. A wall clock says whether a 124 is timeout's; 143 is what an old busybox ends with.
+_SUPERVISE = r"""
+supervise() {
+    limit=$1; shift
+    now; start=$now
+    timeout -k 2 "$limit" "$@"
+    code=$?; now; took=$((now - start))
+    case $code in 124 | 137 | 143) [ $took -ge $((limit * 100 - 5)) ] && code=deadline ;; esac
+}
 """
 
-# $1 run id, $2 service name, $3 deadline, $4 port or -, $5 seconds to get ready, then the command. Prints the folder.
+# With secrets, the first thing on standard input is their assignments: never in any process's arguments.
+_SECRETS = r"""
+[ "$secrets" = yes ] && eval "$(cat)"
+"""
+
+# $1 run id, $2 name of this command, $3 deadline, $4 "yes" if secrets come on stdin, then the command.
+# The last line of stderr tells how it ended; the mark and the deadline hold even when the connection is lost.
+RUN = _STOP + _SUPERVISE + r"""
+export KIT_RUN_ID="$1" KIT_SERVICE="$2"
+name=$2 deadline=$3 secrets=$4; shift 4
+""" + _SECRETS + r"""
+supervise "$deadline" "$@" </dev/null
+[ $code = deadline ] && stop "KIT_SERVICE=$name"
+echo "@@kit-$name $code $took" >&2
+[ $code = deadline ] && exit 124
+exit $code
+"""
+
+# What START leaves behind: $1 folder, $2 deadline, then the command. It outlives a TERM to write down how it ended.
+# What the service leaves behind when it ends is ended too, before anyone hears of its end.
+SERVICE = _STOP + _SUPERVISE + r"""
+folder=$1; shift
+trap : TERM HUP INT
+supervise "$@" >"$folder/out" 2>"$folder/err" </dev/null
+stop "KIT_SERVICE=$KIT_SERVICE"
+echo "$code $took" >"$folder/rc.part"; mv "$folder/rc.part" "$folder/rc"
+"""
+
+# $1 run id, $2 service name, $3 deadline, $4 "yes" if secrets come on stdin, $5 port or -, $6 seconds to get ready,
+# $7 the program above, then the command. Prints the folder. Of folders in a shared /tmp only our own is used.
 START = _LISTENS + _STOP + r"""
-run_id=$1 name=$2 deadline=$3 port=$4 ready=$5; shift 5
+export KIT_RUN_ID="$1" KIT_SERVICE="$2"
+deadline=$3 secrets=$4 port=$5 ready=$6 program=$7; shift 7
 if [ "$port" != - ] && listens "$port"; then exit 90; fi
-umask 077
-folder=${TMPDIR:-/tmp}/kit-$(id -u)/$run_id/$name
-rm -rf "$folder"; mkdir -p "$folder" || exit 1
+base=${TMPDIR:-/tmp}/kit-$(id -u)
+(umask 077; mkdir -p "$base/$KIT_RUN_ID/$KIT_SERVICE") || exit 93
+if [ ! -O "$base" ] || [ -L "$base" ]; then echo "$base is not a folder of ours" >&2; exit 93; fi
+folder=$base/$KIT_RUN_ID/$KIT_SERVICE
+""" + _SECRETS + r"""
 lines=; command -v stdbuf >/dev/null 2>&1 && lines="stdbuf -oL"
-KIT_RUN_ID=$run_id KIT_SERVICE=$name setsid sh -c '
-    folder=$1 deadline=$2; shift 2
-    timeout -k 2 "$deadline" "$@" >"$folder/out" 2>"$folder/err" </dev/null
-    echo $? >"$folder/rc.part"; mv "$folder/rc.part" "$folder/rc"
-' kit "$folder" "$deadline" $lines "$@" </dev/null >/dev/null 2>&1 &
+: >"$folder/out" 2>"$folder/err"
+setsid sh -c "$program" kit "$folder" "$deadline" $lines "$@" </dev/null >/dev/null 2>&1 &
+echo "$!" >"$folder/pid"
 echo "$folder"
 [ "$port" = - ] && exit 0
-turns=$((ready * 25))
-while [ $turns -gt 0 ]; do
+now; until=$((now + ready * 100))
+while :; do
     listens "$port" && exit 0
     if [ -e "$folder/rc" ]; then cat "$folder/out" "$folder/err" >&2; exit 92; fi
-    sleep 0.04; turns=$((turns - 1))
+    now; [ $now -ge $until ] && break
+    sleep 0.03
 done
-stop "KIT_SERVICE=$name\$"
+stop "KIT_SERVICE=$KIT_SERVICE"
 cat "$folder/out" "$folder/err" >&2
 exit 91
 """
 
-# $1 folder, $2 service name, $3 seconds to wait. Prints the exit code (or "stopped"), the size of out, out, then err.
+# $1 folder, $2 service name, $3 seconds to wait, $4 how many bytes of each stream to keep.
+# Prints how it ended, the hundredths of a second it took and the size of out; then out, then err.
 FINISH = _STOP + r"""
-folder=$1 name=$2 turns=$(($3 * 25))
-while [ $turns -gt 0 ] && [ ! -e "$folder/rc" ]; do sleep 0.04; turns=$((turns - 1)); done
-if [ -e "$folder/rc" ]; then code=$(cat "$folder/rc"); else code=stopped; stop "KIT_SERVICE=$name\$"; fi
-echo "$code"
-tail -c 4194304 "$folder/out" | wc -c
-tail -c 4194304 "$folder/out"
-tail -c 4194304 "$folder/err"
+folder=$1 name=$2 keep=$4
+[ -d "$folder" ] || { echo "$folder is not there any more" >&2; exit 93; }
+now; until=$((now + $3 * 100)); said="stopped 0"
+read -r pid <"$folder/pid"
+while [ ! -e "$folder/rc" ]; do
+    # Killed outright with its supervisor, as by a lack of memory: nobody is left to write rc. Looked for once more.
+    if ! kill -0 "$pid" 2>/dev/null; then [ -e "$folder/rc" ] || said="gone 0"; break; fi
+    now; [ $now -ge $until ] && break
+    sleep 0.03
+done
+if [ -e "$folder/rc" ]; then read -r said <"$folder/rc"; else stop "KIT_SERVICE=$name"; fi
+size=$(wc -c <"$folder/out"); [ "$size" -gt "$keep" ] && size=$keep
+echo "$said" $size
+tail -c "$keep" "$folder/out" | head -c "$size"
+tail -c "$keep" "$folder/err"
 """
 
-# $1 run id, or empty for any. Prints how many processes there were.
+# $1 the entry to look for. Prints how many processes there were.
 STOP = _STOP + r"""
-if [ -n "$1" ]; then stop "KIT_RUN_ID=$1\$"; else stop "KIT_RUN_ID=kit-"; fi
-left=$?
+stop "$1"; left=$?
 echo "$ended"
 exit $left
 """
 
 READ = 'exec cat -- "$1"'
 
-# $1 path, $2 mode; the content comes on standard input. Written aside, then renamed.
+# $1 path, $2 mode, $3 size; the content comes on standard input. Written aside, then renamed; never half: a lost
+# connection looks like the end of the content.
 WRITE = r"""
 umask 077
-mkdir -p -- "$(dirname -- "$1")" && cat >"$1.kit-part" && chmod "$2" "$1.kit-part" && mv -f -- "$1.kit-part" "$1"
+[ ! -d "$1" ] || { echo "$1 is a folder" >&2; exit 1; }
+aside=$1.$$.kit-part
+mkdir -p -- "$(dirname -- "$1")" && cat >"$aside" && [ "$(wc -c <"$aside")" -eq "$3" ] &&
+    chmod "$2" "$aside" && mv -f -- "$aside" "$1" && exit 0
+rm -f -- "$aside"
+exit 1
 """

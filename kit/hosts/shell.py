@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kit.command import Command, Part, Secret, script
-from kit.errors import CommandError, DeadlineError, HostError, PortTakenError
+from kit.command import MASK, Command, Part, Secret, script
+from kit.errors import CommandError, DeadlineError, HostError, ParamsError, PortTakenError
 from kit.hosts import node
-from kit.hosts.base import Completed, Listening, OnOutput, Service
+from kit.hosts.base import Completed, Listening, Service
 
-# How much longer than the node's own deadline we wait for its answer: the node kills after 2 s more.
-_GRACE_S = 10.0
-_TAIL = re.compile(r"@@kit (\d+) ([\d.]+) ([\d.]+)\n?\Z")
-_TIMED_OUT = (124, 137)
+# How much longer than the node's own deadline we wait for its answer: it kills after 2 s, and looks for what is left.
+_GRACE_S = 15.0
+_STOP_S = 12.0
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Answer:
     code: int | None
 
 
-Execute = Callable[[str, bytes, float, OnOutput | None], Answer]
+Execute = Callable[[str, bytes, float], Answer]
 
 
 class ShellHost:
@@ -40,25 +42,25 @@ class ShellHost:
         self.run_id = run_id
         self._execute = execute
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
-            on_output: OnOutput | None = None) -> Completed:
-        started = time.monotonic()
-        answer = self._shell(node.RUN, self.run_id, math.ceil(deadline_s), "lines" if on_output else "whole",
-                             *words(command), wait_s=deadline_s, on_output=on_output)
-        done = _completed(command, answer, time.monotonic() - started, deadline_s)
-        if check and not done.ok:
-            kind = DeadlineError if done.exit_code is None else CommandError
-            how = f"not ended after {deadline_s:g} s" if done.exit_code is None else f"exit code {done.exit_code}"
-            raise kind(how, node=self.name, command=str(command), output=done.stdout + done.stderr)
-        return done
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+        name, limit_s, started = secrets.token_hex(6), _whole(deadline_s), time.monotonic()
+        words, assigned = _sent(command)
+        answer = self._shell(node.RUN, self._mark(), name, limit_s, "yes" if assigned else "-", *words,
+                             wait_s=limit_s, stdin=assigned)
+        if answer.code is None:     # the node's own deadline did not do it
+            with contextlib.suppress(HostError):
+                self._shell(node.STOP, f"KIT_SERVICE={name}", wait_s=0)
+        done = _completed(command, name, answer, time.monotonic() - started)
+        return checked(self.name, command, done, deadline_s) if check else done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
-        name = secrets.token_hex(6)
-        answer = self._shell(node.START, self.run_id, name, math.ceil(deadline_s), ready.port if ready else "-",
-                             math.ceil(ready_s), *words(command), wait_s=ready_s)
-        folder, said = answer.stdout.decode(errors="replace").strip(), answer.stderr.decode(errors="replace")
-        trouble = {"node": self.name, "command": str(command), "output": said}
+        words, assigned = _sent(command)
+        answer = self._shell(node.START, self._mark(), secrets.token_hex(6), _whole(deadline_s),
+                             "yes" if assigned else "-", ready.port if ready else "-", _whole(ready_s), node.SERVICE,
+                             *words, wait_s=ready_s + _STOP_S, stdin=assigned)
+        folder = _text(answer.stdout).strip()
+        trouble = {"node": self.name, "command": str(command), "output": mask(_text(answer.stderr), command)}
         if answer.code == node.PORT_TAKEN and ready:
             raise PortTakenError(f"port {ready.port} is in use", node=self.name, command=str(command),
                                  remedy="end what listens there (ss -ltnp), or choose another base_port")
@@ -71,59 +73,96 @@ class ShellHost:
         return Service(self.name, str(command), folder)
 
     def finish(self, service: Service, *, deadline_s: float) -> Completed:
-        started = time.monotonic()
-        answer = self._shell(node.FINISH, service.folder, service.folder.rsplit("/", 1)[-1], math.ceil(deadline_s),
-                             wait_s=deadline_s)
-        head = answer.stdout.split(b"\n", 2)
-        if answer.code is None or len(head) < 3:
-            raise HostError("gave no answer about a service", node=self.name, command=service.command,
-                            output=answer.stderr.decode(errors="replace"))
-        code, size, body = head[0].decode(), int(head[1] or b"0"), head[2]
-        return Completed(service.command, body[:size].decode(errors="replace"), body[size:].decode(errors="replace"),
-                         _plain_code(None if code == "stopped" else int(code)), time.monotonic() - started)
+        started, name = time.monotonic(), service.folder.rsplit("/", 1)[-1]
+        answer = self._shell(node.FINISH, service.folder, name, math.ceil(max(deadline_s, 0)), node.KEPT_BYTES,
+                             wait_s=deadline_s + _STOP_S)
+        head, _, body = answer.stdout.partition(b"\n")
+        said = head.decode(errors="replace").split()
+        if len(said) != 3:
+            raise CommandError("gave no answer about a service", node=self.name, command=service.command,
+                               output=_text(answer.stderr), remedy="see whether the node was restarted")
+        how, took, size = said[0], int(said[1]) / 100, int(said[2])
+        code = {node.DEADLINE: None, node.STOPPED: None, node.GONE: -9}.get(how, -1)
+        return Completed(service.command, _text(body[:size]), _text(body[size:]),
+                         plain_code(int(how)) if how.isdigit() else code, took or time.monotonic() - started)
 
     def stop(self, run_id: str) -> int:
-        answer = self._shell(node.STOP, run_id, wait_s=20)
+        answer = self._shell(node.STOP, f"KIT_RUN_ID={run_id}", wait_s=_STOP_S)
         if answer.code != 0:
             raise CommandError("some processes of the run could not be ended", node=self.name,
-                               output=answer.stderr.decode(errors="replace"))
+                               output=_text(answer.stderr), remedy="see what they wait for: ps -eo pid,stat,wchan,args")
         return int(answer.stdout.strip() or b"0")
 
     def read(self, path: str) -> bytes:
         answer = self._shell(node.READ, path, wait_s=60)
         if answer.code != 0:
-            raise CommandError(f"cannot read {path}", node=self.name, output=answer.stderr.decode(errors="replace"))
+            raise CommandError(f"cannot read {path}", node=self.name, output=_text(answer.stderr))
         return answer.stdout
 
     def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
-        answer = self._shell(node.WRITE, path, f"{mode:o}", wait_s=60, stdin=data)
+        answer = self._shell(node.WRITE, path, f"{mode:o}", len(data), wait_s=60, stdin=data)
         if answer.code != 0:
-            raise CommandError(f"cannot write {path}", node=self.name, output=answer.stderr.decode(errors="replace"))
+            raise CommandError(f"cannot write {path}", node=self.name, output=_text(answer.stderr))
 
-    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"",
-               on_output: OnOutput | None = None) -> Answer:
-        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S, on_output)
+    def _mark(self) -> str:
+        """The run id, once it is sure that it can be an environment entry and a folder's name."""
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise ParamsError(f"{self.run_id!r} is no run id", remedy="use letters, digits, dot, dash and underscore")
+        return self.run_id
 
-
-def words(command: Command) -> list[Part]:
-    """The command as arguments of a shell program; its environment goes through ``env``."""
-    assigned: list[Part] = [Secret(f"{name}={value.value}") if isinstance(value, Secret) else f"{name}={value}"
-                            for name, value in command.env]
-    return [*(["env", *assigned] if assigned else []), *command.argv]
+    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"") -> Answer:
+        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S)
 
 
-def _completed(command: Command, answer: Answer, wall_s: float, deadline_s: float) -> Completed:
-    stdout, stderr = answer.stdout.decode(errors="replace"), answer.stderr.decode(errors="replace")
-    tail = _TAIL.search(stderr)
-    if tail is None:          # no answer in time, or the shell itself was killed
-        code = None if answer.code is None else _plain_code(answer.code)
-        return Completed(str(command), stdout, stderr, code, wall_s)
-    status, took = int(tail[1]), float(tail[3]) - float(tail[2])
-    code = None if status in _TIMED_OUT and took >= deadline_s - 0.1 else _plain_code(status)
-    return Completed(str(command), stdout, stderr[:tail.start()], code, took)
+def checked(node_name: str, command: Command, done: Completed, deadline_s: float) -> Completed:
+    """The same, if it ended with exit code 0. Raises CommandError or DeadlineError."""
+    if done.ok:
+        return done
+    trouble = {"node": node_name, "command": done.command, "output": mask(done.stdout + done.stderr, command)}
+    if done.exit_code is None:
+        raise DeadlineError(f"not ended after {deadline_s:g} s", **trouble)
+    raise CommandError(f"ended by signal {-done.exit_code}" if done.exit_code < 0 else f"exit code {done.exit_code}",
+                       **trouble)
 
 
-def _plain_code(code: int | None) -> int | None:
+def mask(text: str, command: Command) -> str:
+    """The text without the command's secrets: a tool may print what it was given."""
+    for part in (*command.argv, *(value for _, value in command.env)):
+        if isinstance(part, Secret) and part.value:
+            text = text.replace(part.value, MASK)
+    return text
+
+
+def plain_code(code: int) -> int:
     """A shell tells death by a signal as 128 + its number."""
-    return 128 - code if code is not None and 128 < code < 160 else code
+    return 128 - code if 128 < code < 160 else code
 
+
+def _sent(command: Command) -> tuple[list[Part], bytes]:
+    """The command as arguments of a shell program, and the assignments of its secrets for standard input.
+
+    ``env NAME=secret`` would show in the node's process list for as long as the command runs.
+    """
+    plain = [f"{name}={value}" for name, value in command.env if not isinstance(value, Secret)]
+    hidden = [f"export {name}={shlex.quote(value.value)}\n" for name, value in command.env if isinstance(value, Secret)]
+    return [*(["env", *plain] if plain else []), *command.argv], "".join(hidden).encode()
+
+
+def _completed(command: Command, name: str, answer: Answer, wall_s: float) -> Completed:
+    stdout, stderr = _text(answer.stdout), _text(answer.stderr)
+    ended = re.search(rf"@@kit-{name} (\w+) (\d+)\n", stderr)
+    if ended is None:          # no answer in time, or the shell itself was killed
+        code = None if answer.code is None else plain_code(answer.code) or -1
+        return Completed(str(command), stdout, stderr, code, wall_s)
+    stderr = stderr[:ended.start()] + stderr[ended.end():]
+    code = None if ended[1] == node.DEADLINE else plain_code(int(ended[1]))
+    return Completed(str(command), stdout, stderr, code, int(ended[2]) / 100)
+
+
+def _whole(seconds: float) -> int:
+    """Whole seconds, as every ``timeout`` takes them; never 0, which would mean no limit."""
+    return max(math.ceil(seconds), 1)
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")

@@ -16,7 +16,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,13 +30,14 @@ Rdma = Literal["siw", "rxe"]
 Say = Callable[[str], None]
 NODES = ("a", "b")
 _MEMORY_MIB = 384
-_SOCKET_PATH_LIMIT = 100     # of the kernel's 108 bytes
 _KERNEL = ("console=ttyS0 quiet loglevel=4 rdinit=/init mitigations=off nopti random.trust_cpu=on no_timer_check "
            "panic=-1 net.ifnames=0")
-# $1 the guest's socket, $2 its log, then the guest. A word on standard input lets it live; the end of input ends it.
+# $1 the guest's socket, $2 its log, then the guest, whose process id is said first. A word on standard input lets it
+# live; the end of input ends it.
 _GUARD = r"""
 socket=$1 log=$2; shift 2
 "$@" </dev/null >"$log" 2>&1 &
+echo $!
 read -r word
 [ "$word" = keep ] || { kill -KILL $!; rm -f "$socket"; }
 """
@@ -97,8 +97,8 @@ def down(rdma: str | None = None) -> None:
 
 
 def is_up(rdma: str) -> bool:
-    """Whether both guests of this kind run."""
-    return set(_pids(_folder(rdma))) == set(NODES) and (_folder(rdma) / "state.json").exists()
+    """Whether both guests of this kind run and were ready."""
+    return bool(_state(_folder(rdma)).get("ready")) and set(_pids(_folder(rdma))) == set(NODES)
 
 
 def pid_of(rdma: str, node: str) -> int:
@@ -119,33 +119,37 @@ def status() -> list[str]:
                               _read(rdma).nodes)
             lines.append(f"{rdma}: up ({ports})")
         else:
-            lines.append(f"{rdma}: {'only ' + ', '.join(sorted(pids)) + ' is up' if pids else 'down'}")
+            state = "booting" if len(pids) > 1 else f"only {', '.join(pids)} is up"
+            lines.append(f"{rdma}: {state if pids else 'down'}")
     return lines
 
 
 def _boot(rdma: Rdma, built: Image, folder: Path, deadline_s: float) -> Lab:
-    sockets = folder
-    if len(str(folder / "a.sock")) > _SOCKET_PATH_LIMIT:
-        sockets = Path(tempfile.mkdtemp(prefix="kit-lab-"))
     ports = {name: _free_port() for name in NODES}
-    write_json(folder / "state.json", {"image": str(built.folder), "ports": ports, "sockets": str(sockets)})
-    write_atomic(folder / "known_hosts", "".join(f"[127.0.0.1]:{port} {built.host_key}\n" for port in ports.values()))
-    guards = {name: _launch(rdma, built, folder, sockets, name, ports[name]) for name in NODES}
+    state = {"image": str(built.folder), "ports": ports}
+    write_json(folder / "state.json", state | {"ready": False})
+    write_atomic(folder / "known_hosts",
+                 "".join(f"[127.0.0.1]:{port} {built.host_key(name)}\n" for name, port in ports.items()))
+    guards: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        for name in NODES:
+            guards[name] = _launch(rdma, built, folder, name, ports[name])
         deadline = time.monotonic() + deadline_s
         for name, guard in guards.items():
             _wait_until_ready(folder, name, guard, ports[name], deadline)
+        write_json(folder / "state.json", state | {"ready": True})
         for guard in guards.values():
             guard.communicate(b"keep\n", timeout=10)
     finally:
         for guard in guards.values():     # of a failed boot: the end of input ends the guest
-            if guard.stdin is not None:
-                guard.stdin.close()
+            for pipe in (guard.stdin, guard.stdout):
+                if pipe is not None:
+                    pipe.close()
             guard.wait(10)
     return _read(rdma)
 
 
-def _launch(rdma: Rdma, built: Image, folder: Path, sockets: Path, name: str, port: int) -> subprocess.Popen[bytes]:
+def _launch(rdma: Rdma, built: Image, folder: Path, name: str, port: int) -> subprocess.Popen[bytes]:
     number = NODES.index(name) + 1
     peer = NODES[2 - number]
     libraries = [built.tools / "usr/lib/x86_64-linux-gnu", built.tools / "lib/x86_64-linux-gnu"]
@@ -164,35 +168,44 @@ def _launch(rdma: Rdma, built: Image, folder: Path, sockets: Path, name: str, po
         "-append", f"{_KERNEL} lab.id={number} lab.rdma={rdma}", "-serial", f"file:{console}",
         "-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22",
         "-device", f"virtio-net-pci,netdev=ssh,mac=52:54:00:00:00:0{number},romfile=",
-        "-netdev", f"dgram,id=link,local.type=unix,local.path={sockets}/{name}.sock,"
-                   f"remote.type=unix,remote.path={sockets}/{peer}.sock",
+        # Relative to the run folder: a socket's path has 107 bytes at most, and a cache may lie deep.
+        "-netdev", f"dgram,id=link,local.type=unix,local.path={name}.sock,remote.type=unix,remote.path={peer}.sock",
         "-device", f"virtio-net-pci,netdev=link,mac=52:54:00:77:00:0{number},mrg_rxbuf=on,host_mtu=9000,romfile=",
     ]
     # Nothing of ours but its own mark: a guest booted inside a run must not be taken for a process of that run.
     environment = {"PATH": path, "LD_LIBRARY_PATH": ":".join(map(str, libraries)), "KIT_LAB": str(folder),
                    "KIT_GUEST": name}
-    return subprocess.Popen(["sh", "-c", _GUARD, "kit", f"{sockets}/{name}.sock", f"{folder}/{name}.log", *argv],
-                            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    return subprocess.Popen(["sh", "-c", _GUARD, "kit", f"{name}.sock", f"{name}.log", *argv], cwd=folder,
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                             start_new_session=True, env=environment)
 
 
 def _wait_until_ready(folder: Path, name: str, guard: subprocess.Popen[bytes], port: int, deadline: float) -> None:
     """Until the console says so and sshd answers. Raises LabError with the console's last lines."""
     console = folder / f"{name}.console"
-    while time.monotonic() < deadline:
-        text = console.read_text(errors="replace") if console.exists() else ""
-        if "lab: rdma ready" in text and _ssh_answers(port):
-            return
-        if "lab: no rdma device" in text:
-            break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            guard.wait(0.1)
-            break
+    with _watched(guard) as ended:
+        while time.monotonic() < deadline:
+            text = console.read_text(errors="replace") if console.exists() else ""
+            if "lab: rdma ready" in text and _ssh_answers(port):
+                return
+            if "lab: no rdma device" in text or ended(0.1):
+                break
     text = console.read_text(errors="replace") if console.exists() else ""
     log = folder / f"{name}.log"
     last = [*text.splitlines()[-8:], *(log.read_text(errors="replace").splitlines()[-4:] if log.exists() else [])]
     raise LabError("\n".join([f"guest {name} did not get ready; its console ends with:", *last]),
                    remedy="see that the machine is not overloaded and has 1.5 GiB of memory to spare")
+
+
+@contextlib.contextmanager
+def _watched(guard: subprocess.Popen[bytes]) -> Iterator[Callable[[float], bool]]:
+    """A function that waits for the guard's guest to end, and says whether it has."""
+    assert guard.stdout is not None, "opened as a pipe"  # noqa: S101
+    handle = os.pidfd_open(int(guard.stdout.readline()))     # the guard has not waited for it: the number is still its
+    try:
+        yield lambda wait_s: bool(select.select([handle], [], [], wait_s)[0])
+    finally:
+        os.close(handle)
 
 
 def _ssh_answers(port: int) -> bool:
@@ -210,36 +223,45 @@ def _end(folder: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(pid)
             try:
+                if _mark(folder) not in _environment(pid):     # the number went to another process meanwhile
+                    continue
                 signal.pidfd_send_signal(handle, signal.SIGTERM)
                 if not select.select([handle], [], [], 5)[0]:
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
                     select.select([handle], [], [], 5)
             finally:
                 os.close(handle)
-    state = _state(folder)
-    sockets = Path(state.get("sockets", folder))
     for name in NODES:
-        (sockets / f"{name}.sock").unlink(missing_ok=True)
-    if sockets != folder:
-        shutil.rmtree(sockets, ignore_errors=True)
+        (folder / f"{name}.sock").unlink(missing_ok=True)
     (folder / "state.json").unlink(missing_ok=True)
 
 
 def _pids(folder: Path, *, every: bool = False) -> dict[str, int]:
     """Guest -> process id, of the QEMU processes with this folder's mark; with ``every`` of their guards, too."""
-    mark, found = f"KIT_LAB={folder}".encode(), {}
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
+        environment = _environment(int(entry.name))
+        if _mark(folder) not in environment:
+            continue
+        name = next((item[10:].decode() for item in environment if item.startswith(b"KIT_GUEST=")), "unnamed")
         with contextlib.suppress(OSError):
-            environment = (entry / "environ").read_bytes().split(b"\0")
-            name = next((item[10:].decode() for item in environment if item.startswith(b"KIT_GUEST=")), None)
-            if mark not in environment or name is None:
-                continue
-            guard = (entry / "comm").read_text().strip() == "sh"
-            if not guard:
+            if (entry / "comm").read_text().strip() != "sh":
                 found[name] = int(entry.name)
             elif every:
                 found[f"{name} guard"] = int(entry.name)
     return found
+
+
+def _mark(folder: Path) -> bytes:
+    return f"KIT_LAB={folder}".encode()
+
+
+def _environment(pid: int) -> list[bytes]:
+    """Of a process that has ended, or is another user's: nothing."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _read(rdma: Rdma) -> Lab:

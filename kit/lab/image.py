@@ -36,8 +36,8 @@ _UNUSED_FOLDERS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/sh
                    "usr/share/bash-completion", "usr/share/perl5", "usr/share/misc", "usr/share/terminfo",
                    "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/systemd",
                    "etc/init.d", "etc/systemd", "etc/pam.d", "usr/include", "usr/share/i18n", "usr/share/openssh")
-_APPLETS = ("sh awk sed grep vi ps ping nc netstat less find xargs tar gzip hostname mount umount dmesg uptime free "
-            "setsid pkill pgrep tr usleep").split()
+_APPLETS = ("sh", "awk", "sed", "grep", "vi", "ps", "ping", "nc", "netstat", "less", "find", "xargs", "tar", "gzip",
+            "hostname", "mount", "umount", "dmesg", "uptime", "free", "setsid", "pkill", "pgrep", "tr", "usleep")
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class Image:
     def user_key(self) -> Path:
         return self.folder / "id_ed25519"
 
-    @property
-    def host_key(self) -> str:
-        """The guests' public host key: ``ssh-ed25519 AAAA…``."""
-        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+    def host_key(self, name: str) -> str:
+        """A guest's public host key: ``ssh-ed25519 AAAA…``."""
+        number = {"a": 1, "b": 2}[name]
+        return " ".join((self.folder / f"host_key_{number}.pub").read_text().split()[:2])
 
 
 def cache() -> Path:
@@ -85,6 +85,8 @@ def image(say: Say = print) -> Image:
         if (found / "vmlinux").exists():
             return Image(found)
         check_host()
+        for left in folder.glob(".build-*"):     # by a build that was killed: this is the only one now
+            shutil.rmtree(left, ignore_errors=True)
         say("building the lab (once; about a minute, 300 MB of packages)")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
             key = _build(Path(scratch), folder, say)
@@ -115,10 +117,15 @@ def _build(work: Path, folder: Path, say: Say) -> str:
         _accounts(work / "root", work / "out")
         _pack(work / "root", work / "out")
         _unpack_kernel(next((work / "kernel/boot").glob("vmlinuz-*")), work / "out/vmlinux")
-    key = key_of([_sources_hash(), sorted(deb.name for deb in (*kernel_debs, *guest_debs, *tool_debs))])
+    key = image_key([*kernel_debs, *guest_debs, *tool_debs])
     shutil.rmtree(folder / key, ignore_errors=True)
     os.replace(work / "out", folder / key)
     return key
+
+
+def image_key(debs: list[Path]) -> str:
+    """Of what an image is made of: this build's own sources and the packages' names and versions."""
+    return key_of([_sources_hash(), sorted(deb.name for deb in debs)])
 
 
 def _build_siw(apt: Apt, kernel: Kernel, work: Path, into: Path) -> None:
@@ -203,7 +210,7 @@ def _accounts(root: Path, out: Path) -> None:
         "etc/group": "root:x:0:\nnogroup:x:65534:\n",
         "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
         "etc/os-release": Path("/etc/os-release").read_text(),
-        "etc/ssh/sshd_config": "HostKey /etc/ssh/host_key\nPermitRootLogin prohibit-password\nUsePAM no\nUseDNS no\n"
+        "etc/ssh/sshd_config": "PermitRootLogin prohibit-password\nUsePAM no\nUseDNS no\n"
                                "MaxSessions 64\nMaxStartups 64:30:128\nPidFile /run/sshd.pid\n"
                                "Subsystem sftp /usr/lib/openssh/sftp-server\n",
     }
@@ -211,10 +218,10 @@ def _accounts(root: Path, out: Path) -> None:
         (root / name).unlink(missing_ok=True)
         (root / name).write_text(text)
     (root / "etc/shadow").chmod(0o600)
-    for name in ("id_ed25519", "host_key"):
+    for name in ("id_ed25519", "host_key_1", "host_key_2"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"lab-{name}", "-f", str(out / name))
-    shutil.copy(out / "host_key", root / "etc/ssh/host_key")
-    (root / "etc/ssh/host_key").chmod(0o600)
+        if name != "id_ed25519":
+            shutil.move(out / name, root / "etc/ssh" / name)
     (root / "root/.ssh").mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.copy(out / "id_ed25519.pub", root / "root/.ssh/authorized_keys")
     (root / "root").chmod(0o700)

@@ -8,6 +8,7 @@ $BB mount -t devtmpfs devtmpfs /dev
 $BB mkdir -p /dev/pts /dev/shm /run/sshd /tmp
 $BB mount -t devpts devpts /dev/pts
 $BB mount -t tmpfs tmpfs /dev/shm
+$BB ln -s /proc/self/fd /dev/fd
 ulimit -l unlimited     # siw counts registered memory against it, even for root
 
 id=1 rdma=siw
@@ -27,7 +28,7 @@ $BB ip link set eth0 up
 $BB ip link set eth1 mtu 9000
 $BB ip addr add "10.77.0.$id/24" dev eth1
 $BB ip link set eth1 up
-/usr/sbin/sshd
+/usr/sbin/sshd -h "/etc/ssh/host_key_$id"
 
 modprobe ib_uverbs
 modprobe rdma_ucm
@@ -37,4 +38,5 @@ case $rdma in
     rxe) modprobe rdma_rxe && rdma link add rxe0 type rxe netdev eth1 ;;
 esac
 case $(rdma link show) in *"state ACTIVE"*) echo "lab: rdma ready" ;; *) echo "lab: no rdma device" ;; esac
+# Waiting for any child also takes the orphans that end.
 while :; do wait; $BB sleep 3600; done

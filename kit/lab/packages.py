@@ -69,7 +69,8 @@ class Apt:
                 extra = [name for name in (f"linux-modules-{release}", f"linux-modules-extra-{release}")
                          if self._cache("show", name)]
                 return Kernel(release, (f"linux-image-{release}", *extra))
-        raise LabError("apt knows no kernel package", remedy=f"see that one of {', '.join(_METAS)} is in your apt sources")
+        raise LabError("apt knows no kernel package",
+                       remedy=f"see that one of {', '.join(_METAS)} is in your apt sources")
 
     def build_packages(self, kernel: Kernel) -> tuple[str, ...]:
         """What a module of this kernel is built from: its headers with their own parts, and the kernel's source."""
@@ -79,7 +80,8 @@ class Apt:
         source = f"linux-source-{series}"
         versions = {name: self._version(name) for name in (kernel.packages[0], source)}
         if len(set(versions.values())) != 1 or None in versions.values():
-            raise LabError(f"kernel and source are of different versions: {versions}", remedy="apt-get update, try again")
+            raise LabError(f"kernel and source are not of one version: {versions}",
+                           remedy="see that apt's sources hold both; if they are being updated, try again later")
         return (headers, *parts, source)
 
     def download(self, names: tuple[str, ...], into: Path, *, closure: bool, whole: bool) -> list[Path]:

@@ -2,7 +2,8 @@
 
 The next point's server is started while the present client runs, so a point costs its client and the fetching of the
 server's output; but not before that client has connected. perftest connects twice with RDMA_CM and its server does not
-listen in between, so one that is slowed down by a starting neighbour refuses its client (seen in the lab, 2 of 24).
+listen in between, so one that is slowed down by a starting neighbour refuses its client (seen in the lab, 2 of 24). Ends that did not
+meet try again, and the table says how often.
 A record is written as soon as its point has ended, so a kill loses one point.
 """
 
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from kit.errors import CommandError, DeadlineError, KitError, ParseError, PortTakenError
@@ -26,6 +28,8 @@ from kit.symptoms import named
 
 VALID, FAILED = "VALID", "FAILED"
 _CONNECTED = "\n remote address:"     # perftest prints the peer's queue pairs once both ends have connected
+_NOT_MET = {"rdma_cm_rejected", "server_unreachable", "deadline"}
+_ATTEMPTS = 3        # to connect; a measurement is never repeated to get a better number
 _PORTS = 16          # ports in turn: a server that just ended leaves its own in TIME_WAIT
 _READY_S = 15.0
 _LINGER_S = 3.0      # a server still there this long after its client ended is waiting for nobody
@@ -61,12 +65,20 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
     """
     started = time.monotonic()
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead = Ahead(lambda turn: pool.submit(_serve, pair, params, todo[turn], turn), len(todo))
+        def serve(turn: int) -> Future[Served]:
+            return pool.submit(_serve, pair, params, todo[turn], turn)
+
+        ahead = Ahead(serve, len(todo))
         try:
             for turn, point in enumerate(todo):
                 served = ahead.take(turn)
-                client = _measure(pair, params, point, served, lambda turn=turn: ahead.prepare(turn + 1))
-                record = _keep(pair, params, run, point, served, client, gids, versions)
+                for attempt in range(1, _ATTEMPTS + 1):
+                    client = _measure(pair, params, point, served, partial(ahead.prepare, turn + 1))
+                    record = _record(pair, params, point, served, client, gids, versions) | {"attempts": attempt}
+                    if not _never_connected(record) or attempt == _ATTEMPTS:
+                        break
+                    served = _serve(pair, params, point, turn + attempt * _PORTS // 2)
+                run.keep_point(point.key(params), record)
                 done = turn + 1
                 left_s = (time.monotonic() - started) / done * (len(todo) - done)
                 on_point(Progress(done, len(todo), record, left_s))
@@ -125,8 +137,15 @@ def _measure(pair: Pair, params: LinkParams, point: Point, served: Served,
     return end.host.run(client, deadline_s=params.deadline_s, on_output=look)
 
 
-def _keep(pair: Pair, params: LinkParams, run: Run, point: Point, served: Served, client: Completed | None,
-          gids: dict[str, frozenset[str]], versions: dict[str, str]) -> dict[str, Any]:
+def _never_connected(record: dict[str, Any]) -> bool:
+    """Nothing was measured, because the ends did not meet: the one failure that is worth another try."""
+    client = record["raw"]["client"]
+    met = client is not None and _CONNECTED in client["stdout"]
+    return record.get("symptom") in _NOT_MET and client is not None and not met
+
+
+def _record(pair: Pair, params: LinkParams, point: Point, served: Served, client: Completed | None,
+            gids: dict[str, frozenset[str]], versions: dict[str, str]) -> dict[str, Any]:
     server = None
     if served.service is not None:
         server = pair[point.server].host.finish(served.service, deadline_s=_LINGER_S)
@@ -148,7 +167,6 @@ def _keep(pair: Pair, params: LinkParams, run: Run, point: Point, served: Served
     except ParseError as error:
         record |= {"outcome": FAILED, "symptom": error.symptom, "remedy": error.remedy, "line": error.line}
     record["expected"] = is_expected(record, params)
-    run.keep_point(point.key(params), record)
     return record
 
 

@@ -36,6 +36,7 @@ COLUMNS: dict[str, str] = {
     "iterations": "Int64",
     "mtu_bytes": "Int64",
     "transport": "string",        # IB | IW, as perftest names it
+    "attempts": "Int64",          # how often the ends had to try until they connected
     "wall_s": "Float64",          # of the client command
     "client_version": "string",   # perftest's, of the client's node
     "server_version": "string",

@@ -81,7 +81,7 @@ class HostContract:
 
     def test_service_ends_by_its_own_deadline(self, host):
         service = host.start(command("sleep", 60), deadline_s=1)
-        assert host.finish(service, deadline_s=20).exit_code == 124
+        assert host.finish(service, deadline_s=20).exit_code is None
 
     def test_stop_ends_the_run_with_all_descendants_and_nothing_else(self, host, other):
         theirs = other.start(command("sleep", 60), deadline_s=60)
