@@ -112,7 +112,7 @@ class StageFailedError(KitError):
 
 
 def execute(notebook: Path, folder: Path, parameters: dict[str, Any], say: Say = print) -> None:
-    """Run a notebook by papermill in a child process, with progress. Raises StageFailedError with the child's last words.
+    """Run a notebook by papermill in a child process, with progress. Raises StageFailedError with its last words.
 
     The executed notebook is written aside and renamed: ``notebook.ipynb``, or ``notebook.failed.ipynb``.
     """

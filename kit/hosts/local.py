@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 
+from kit.hosts.base import OnOutput
 from kit.hosts.shell import Answer, ShellHost
 
 
@@ -21,7 +22,7 @@ class LocalHost(ShellHost):
         """There is no connection to give back."""
 
 
-def _execute(line: str, stdin: bytes, wait_s: float) -> Answer:
+def _execute(line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None) -> Answer:
     """Output goes through files: a pipe would be held open by whatever the command leaves behind."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
@@ -36,7 +37,10 @@ def _execute(line: str, stdin: bytes, wait_s: float) -> Answer:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        return Answer(_content(out.fileno()), _content(err.fileno()), code)
+        stdout = _content(out.fileno())
+        if on_output is not None:      # at the end only: nothing here is far enough away for it to matter
+            on_output(stdout.decode(errors="replace"))
+        return Answer(stdout, _content(err.fileno()), code)
 
 
 def _content(file: int) -> bytes:

@@ -118,11 +118,13 @@ _SECRETS = r"""
 [ "$secrets" = yes ] && eval "$(cat)"
 """
 
-# $1 run id, $2 name of this command, $3 deadline, $4 "yes" if secrets come on stdin, then the command.
+# $1 run id, $2 name of this command, $3 deadline, $4 "yes" if secrets come on stdin, $5 "lines" to have the output
+# line by line, then the command.
 # The last line of stderr tells how it ended; the mark and the deadline hold even when the connection is lost.
 RUN = _STOP + _SUPERVISE + r"""
 export KIT_RUN_ID="$1" KIT_SERVICE="$2"
-name=$2 deadline=$3 secrets=$4; shift 4
+name=$2 deadline=$3 secrets=$4 how=$5; shift 5
+if [ "$how" = lines ] && command -v stdbuf >/dev/null 2>&1; then set -- stdbuf -oL "$@"; fi
 """ + _SECRETS + r"""
 supervise "$deadline" "$@" </dev/null
 [ $code = deadline ] && stop "KIT_SERVICE=$name"

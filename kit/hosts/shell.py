@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kit.command import MASK, Command, Part, Secret, script
 from kit.errors import CommandError, DeadlineError, HostError, ParamsError, PortTakenError
 from kit.hosts import node
-from kit.hosts.base import Completed, Listening, Service
+from kit.hosts.base import Completed, Listening, OnOutput, Service
 
 # How much longer than the node's own deadline we wait for its answer: it kills after 2 s, and looks for what is left.
 _GRACE_S = 15.0
@@ -31,7 +31,7 @@ class Answer:
     code: int | None
 
 
-Execute = Callable[[str, bytes, float], Answer]
+Execute = Callable[[str, bytes, float, OnOutput | None], Answer]
 
 
 class ShellHost:
@@ -42,11 +42,13 @@ class ShellHost:
         self.run_id = run_id
         self._execute = execute
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
+            on_output: OnOutput | None = None) -> Completed:
         name, limit_s, started = secrets.token_hex(6), _whole(deadline_s), time.monotonic()
         words, assigned = _sent(command)
-        answer = self._shell(node.RUN, self._mark(), name, limit_s, "yes" if assigned else "-", *words,
-                             wait_s=limit_s, stdin=assigned)
+        answer = self._shell(node.RUN, self._mark(), name, limit_s, "yes" if assigned else "-",
+                             "lines" if on_output else "whole", *words, wait_s=limit_s, stdin=assigned,
+                             on_output=on_output)
         if answer.code is None:     # the node's own deadline did not do it
             with contextlib.suppress(HostError):
                 self._shell(node.STOP, f"KIT_SERVICE={name}", wait_s=0)
@@ -110,8 +112,9 @@ class ShellHost:
             raise ParamsError(f"{self.run_id!r} is no run id", remedy="use letters, digits, dot, dash and underscore")
         return self.run_id
 
-    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"") -> Answer:
-        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S)
+    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"",
+               on_output: OnOutput | None = None) -> Answer:
+        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S, on_output)
 
 
 def checked(node_name: str, command: Command, done: Completed, deadline_s: float) -> Completed:

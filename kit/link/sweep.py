@@ -2,8 +2,9 @@
 
 The next point's server is started while the present client runs, so a point costs its client and the fetching of the
 server's output; but not before that client has connected. perftest connects twice with RDMA_CM and its server does not
-listen in between, so one that is slowed down by a starting neighbour refuses its client (seen in the lab, 2 of 24). Ends that did not
-meet try again, and the table says how often.
+listen in between, so one that is slowed down by a starting neighbour refuses its client (seen in the lab, 2 of 24).
+Ends that did not meet try again, and the table says how often.
+
 A record is written as soon as its point has ended, so a kill loses one point.
 """
 

@@ -109,4 +109,5 @@ def _reason(points: pd.DataFrame, failed: pd.DataFrame, surprises: pd.DataFrame)
         return f"{len(failed)} of {len(points)} points failed as expected ({symptoms})"
     if len(surprises) == len(failed):
         return f"{len(failed)} of {len(points)} points failed ({symptoms})"
-    return f"{len(surprises)} of {len(points)} points did not end as expected ({symptoms or 'measured, though expected to fail'})"
+    why = symptoms or "measured, though expected to fail"
+    return f"{len(surprises)} of {len(points)} points did not end as expected ({why})"

@@ -115,7 +115,8 @@ def test_a_killed_part_loses_nothing(sweep, victim):
     assert len(before) >= 2
 
     if victim != "guest":
-        subprocess.run([sys.executable, "-m", "kit.cli", "clean", "lab-siw"], check=True, timeout=60, capture_output=True)
+        subprocess.run([sys.executable, "-m", "kit.cli", "clean", "lab-siw"], check=True, timeout=60,
+                       capture_output=True)
         assert carriers(sweep.run_id) == {}
         assert left_on_nodes(sweep.run_id) == 0
 
