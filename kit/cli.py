@@ -104,6 +104,21 @@ def _compare(folders: list[str], out: Path, say: Callable[[str], None]) -> Path:
 
 
 @main.command()
+@click.argument("experiment")
+@click.option("--notebooks-only", is_flag=True, help="Leave the recordings, execute the notebooks against them.")
+@reported
+def record(experiment: str, notebooks_only: bool) -> None:
+    """Record EXPERIMENT anew into results/reference/, and execute the notebooks in git against it."""
+    from kit import record as recording
+    from kit import runner
+
+    if not notebooks_only:
+        for folder in recording.record(runner.read_experiment(experiment), click.echo):
+            click.echo(f"recorded: {folder}")
+    recording.refresh_notebooks(click.echo)
+
+
+@main.command()
 @click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices"]))
 @click.argument("file", type=click.File("rb"))
 def parse(kind: str, file: Any) -> None:

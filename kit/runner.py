@@ -84,7 +84,7 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
                 labs.need(stage.site)
                 (folder / "verdict.json").unlink(missing_ok=True)
                 execute(root() / "notebooks" / f"{stage.stage}.ipynb", folder,
-                        {"site": stage.site, "run_folder": str(folder), **_all_parameters(stage)}, say)
+                        {"site": stage.site, "run_folder": str(folder), **all_parameters(stage)}, say)
                 found.append(_result(stage, run, reused=False))
             except StageFailedError as error:
                 say(str(error))
@@ -96,7 +96,7 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
     return found
 
 
-def _all_parameters(stage: Stage) -> dict[str, Any]:
+def all_parameters(stage: Stage) -> dict[str, Any]:
     """Every parameter of the stage, defaults too: a notebook's own defaults are those of its recorded example."""
     return check(STAGES[stage.stage], stage.params, where=stage.stage).model_dump()
 

@@ -127,7 +127,7 @@ class ReplayHost:
                 near = difflib.get_close_matches(question, self._answers, 1, 0.3)
                 raise ReplayError("this was not asked when the recording was made", node=self.name, command=question,
                                   output=f"nearest: {near[0]}" if near else "",
-                                  remedy="record again (benchmarks/record.py), or name a live site")
+                                  remedy="record again (kit record EXPERIMENT), or name a live site")
             turn = self._asked.get(question, 0)
             self._asked[question] = turn + 1
             answer = answers[min(turn, len(answers) - 1)]
