@@ -51,7 +51,7 @@ class Inspection:
         import pandas as pd
 
         def column(device: DeviceSummary) -> dict[str, Any]:
-            memory = "unknown" if device.max_mr_size_gib is None else f"{device.max_mr_size_gib:g} GiB"
+            memory = "no limit" if device.max_mr_size_gib is None else f"{device.max_mr_size_gib:g} GiB"
             return {"device": device.name, "driver": device.family, "mode": device.mode, "state": device.state,
                     "queue pairs": device.qp_types, "connects": "RDMA_CM only" if device.needs_rdma_cm else "both ways",
                     "registered memory": memory, "active MTU": device.active_mtu_bytes,
