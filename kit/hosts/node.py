@@ -50,18 +50,14 @@ ancestors() {
         set -- ${line##*) }; next=$2
     done
 }
-carries() {
-    case $2 in
-        *=) [ -O "/proc/$1/environ" ] && tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qs "^$2." ;;
-        *) tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qsxF -e "$2" ;;
-    esac
-}
 find_marked() {
     pids=" "
-    for at in $(grep -lsF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
+    case $1 in *=) how=-lzs what="^$1." ;; *) how=-lzsxF what=$1 ;; esac
+    for at in $(grep $how -e "$what" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${at#/proc/}; pid=${pid%/environ}
         case $mine in *" $pid "*) continue ;; esac
-        { carries "$pid" "$1"; } 2>/dev/null && pids="$pids$pid "
+        [ $how = -lzsxF ] || [ -O "$at" ] || continue
+        pids="$pids$pid "
     done
     found=
     [ "$pids" = " " ] && [ "$known" = " " ] && return
