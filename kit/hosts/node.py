@@ -50,18 +50,14 @@ ancestors() {
         set -- ${line##*) }; next=$2
     done
 }
-carries() {
-    case $2 in
-        *=) [ -O "/proc/$1/environ" ] && tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qs "^$2." ;;
-        *) tr '\n\0' ' \n' 2>/dev/null <"/proc/$1/environ" | grep -qsxF -e "$2" ;;
-    esac
-}
 find_marked() {
     pids=" "
-    for at in $(grep -lsF -e "$1" /proc/[0-9]*/environ 2>/dev/null); do
+    case $1 in *=) how=-lzs what="^$1." ;; *) how=-lzsxF what=$1 ;; esac
+    for at in $(grep $how -e "$what" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${at#/proc/}; pid=${pid%/environ}
         case $mine in *" $pid "*) continue ;; esac
-        { carries "$pid" "$1"; } 2>/dev/null && pids="$pids$pid "
+        [ $how = -lzsxF ] || [ -O "$at" ] || continue
+        pids="$pids$pid "
     done
     found=
     [ "$pids" = " " ] && [ "$known" = " " ] && return
@@ -101,13 +97,14 @@ stop() {
 }
 """
 
-# `supervise DEADLINE COMMAND…`: sets `code` and `took` (hundredths of a second). What outlived a deadline in a session
-# of its own is found by its mark. A wall clock says whether a 124 is timeout's; 143 is what an old busybox ends with.
+# `supervise RUN_ID NAME DEADLINE COMMAND…`: sets `code` and `took` (hundredths of a second).
+# What outlived a deadline in a session of its own is found by its mark. The clock says whether a 124 is timeout's own;
+# an old busybox ends with 143.
 _SUPERVISE = r"""
 supervise() {
-    limit=$1; shift
+    run_id=$1 name=$2 limit=$3; shift 3
     now; start=$now
-    timeout -k 2 "$limit" "$@"
+    KIT_RUN_ID=$run_id KIT_SERVICE=$name timeout -k 2 "$limit" "$@"
     code=$?; now; took=$((now - start))
     case $code in 124 | 137 | 143) [ $took -ge $((limit * 100 - 5)) ] && code=deadline ;; esac
 }
@@ -122,11 +119,10 @@ _SECRETS = r"""
 # line by line, then the command.
 # The last line of stderr tells how it ended; the mark and the deadline hold even when the connection is lost.
 RUN = _STOP + _SUPERVISE + r"""
-export KIT_RUN_ID="$1" KIT_SERVICE="$2"
-name=$2 deadline=$3 secrets=$4 how=$5; shift 5
+run_id=$1 name=$2 deadline=$3 secrets=$4 how=$5; shift 5
 if [ "$how" = lines ] && command -v stdbuf >/dev/null 2>&1; then set -- stdbuf -oL "$@"; fi
 """ + _SECRETS + r"""
-supervise "$deadline" "$@" </dev/null
+supervise "$run_id" "$name" "$deadline" "$@" </dev/null
 [ $code = deadline ] && stop "KIT_SERVICE=$name"
 echo "@@kit-$name $code $took" >&2
 [ $code = deadline ] && exit 124
@@ -138,25 +134,26 @@ exit $code
 SERVICE = _STOP + _SUPERVISE + r"""
 folder=$1; shift
 trap : TERM HUP INT
-supervise "$@" >"$folder/out" 2>"$folder/err" </dev/null
+supervise "$KIT_RUN_ID" "$KIT_SERVICE" "$@" >"$folder/out" 2>"$folder/err" </dev/null
 stop "KIT_SERVICE=$KIT_SERVICE"
 echo "$code $took" >"$folder/rc.part"; mv "$folder/rc.part" "$folder/rc"
 """
 
 # $1 run id, $2 service name, $3 deadline, $4 "yes" if secrets come on stdin, $5 port or -, $6 seconds to get ready,
 # $7 the program above, then the command. Prints the folder. Of folders in a shared /tmp only our own is used.
+# This shell and its own children do not carry the mark: they outlive the service, to tell of it.
 START = _LISTENS + _STOP + r"""
-export KIT_RUN_ID="$1" KIT_SERVICE="$2"
-deadline=$3 secrets=$4 port=$5 ready=$6 program=$7; shift 7
+run_id=$1 name=$2 deadline=$3 secrets=$4 port=$5 ready=$6 program=$7; shift 7
 if [ "$port" != - ] && listens "$port"; then exit 90; fi
 base=${TMPDIR:-/tmp}/kit-$(id -u)
-(umask 077; mkdir -p "$base/$KIT_RUN_ID/$KIT_SERVICE") || exit 93
+(umask 077; mkdir -p "$base/$run_id/$name") || exit 93
 if [ ! -O "$base" ] || [ -L "$base" ]; then echo "$base is not a folder of ours" >&2; exit 93; fi
-folder=$base/$KIT_RUN_ID/$KIT_SERVICE
+folder=$base/$run_id/$name
 """ + _SECRETS + r"""
 lines=; command -v stdbuf >/dev/null 2>&1 && lines="stdbuf -oL"
 : >"$folder/out" 2>"$folder/err"
-setsid sh -c "$program" kit "$folder" "$deadline" $lines "$@" </dev/null >/dev/null 2>&1 &
+KIT_RUN_ID=$run_id KIT_SERVICE=$name setsid sh -c "$program" kit "$folder" "$deadline" $lines "$@" \
+    </dev/null >/dev/null 2>&1 &
 echo "$!" >"$folder/pid"
 echo "$folder"
 [ "$port" = - ] && exit 0
@@ -167,7 +164,7 @@ while :; do
     now; [ $now -ge $until ] && break
     sleep 0.03
 done
-stop "KIT_SERVICE=$KIT_SERVICE"
+stop "KIT_SERVICE=$name"
 cat "$folder/out" "$folder/err" >&2
 exit 91
 """

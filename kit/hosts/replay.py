@@ -1,12 +1,13 @@
 """Answers recorded from a real run, played back through the same interface.
 
 A recording is one JSON file a node: question -> the answers it got, in order. The question is the method and the
-command as printed (secrets masked); run ids, ports' owners and folders are no part of it. A question asked more often
-than recorded gets its last answer again.
+command as printed (secrets masked); deadlines and run ids are no part of it. A question asked more often than recorded
+gets its last answer again. What a tool prints of a secret is masked as well.
 """
 
 from __future__ import annotations
 
+import base64
 import difflib
 import json
 import threading
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from kit import errors
-from kit.command import Command
+from kit.command import MASK, Command, Secret
 from kit.errors import HostError, ReplayError
 from kit.hosts.base import Completed, Host, Listening, OnOutput, Service
+from kit.hosts.shell import checked
 from kit.store import write_json
 
 FORMAT = 1
@@ -31,16 +33,19 @@ class RecordingHost:
         self.name, self.run_id = inner.name, inner.run_id
         self._answers: dict[str, list[Any]] = _read(path)["answers"] if path.exists() else {}
         self._fresh: set[str] = set()
+        self._secrets: set[str] = set()
         self._lock = threading.Lock()
 
     def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
             on_output: OnOutput | None = None) -> Completed:
+        self._note_secrets(command)
         done: Completed = self._ask(f"run {command}", lambda: self.inner.run(
-            command, deadline_s=deadline_s, check=check, on_output=on_output))
-        return done
+            command, deadline_s=deadline_s, on_output=on_output))
+        return checked(self.name, command, done, deadline_s) if check else done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
+        self._note_secrets(command)
         service: Service = self._ask(f"start {command}", lambda: self.inner.start(
             command, deadline_s=deadline_s, ready=ready, ready_s=ready_s))
         return service
@@ -62,6 +67,18 @@ class RecordingHost:
     def close(self) -> None:
         self.inner.close()
 
+    def _note_secrets(self, command: Command) -> None:
+        parts = (*command.argv, *(value for _, value in command.env))
+        with self._lock:
+            self._secrets |= {part.value for part in parts if isinstance(part, Secret) and part.value}
+
+    def _masked(self, value: Any) -> Any:
+        if isinstance(value, str):
+            for secret in sorted(self._secrets, key=len, reverse=True):
+                value = value.replace(secret, MASK)
+            return value
+        return {key: self._masked(each) for key, each in value.items()} if isinstance(value, dict) else value
+
     def _ask(self, question: str, ask: Any) -> Any:
         try:
             value = ask()
@@ -74,7 +91,9 @@ class RecordingHost:
         return value
 
     def _keep(self, question: str, answer: Any) -> None:
+        question = _question(question, self.run_id)
         with self._lock:
+            answer = _lines(self._masked(answer))
             if question not in self._fresh:      # what an earlier recording said to it is old
                 self._answers[question] = []
                 self._fresh.add(question)
@@ -98,7 +117,7 @@ class ReplayHost:
         done = Completed(**self._answer(f"run {command}"))
         if on_output is not None:
             on_output(done.stdout)
-        return done
+        return checked(self.name, command, done, deadline_s) if check else done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
@@ -112,7 +131,8 @@ class ReplayHost:
         return 0
 
     def read(self, path: str) -> bytes:
-        return str(self._answer(f"read {path}")["text"]).encode()
+        answer = self._answer(f"read {path}")
+        return base64.b64decode(answer["base64"]) if "base64" in answer else str(answer["text"]).encode()
 
     def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """A recorded node takes anything and keeps nothing."""
@@ -121,6 +141,7 @@ class ReplayHost:
         """There is no connection to give back."""
 
     def _answer(self, question: str) -> dict[str, Any]:
+        question = _question(question, self.run_id)
         with self._lock:
             answers = self._answers.get(question)
             if not answers:
@@ -138,14 +159,25 @@ class ReplayHost:
         return {key: "\n".join(value) if isinstance(value, list) else value for key, value in answer.items()}
 
 
+def _question(text: str, run_id: str) -> str:
+    """The same in every run: a command may carry the run's id, in the name of a folder for example."""
+    return text.replace(run_id, "RUN-ID") if len(run_id) > 5 else text
+
+
 def _pack(value: Completed | Service | bytes) -> dict[str, Any]:
-    """Texts as lists of lines: a changed line is then one line of a diff."""
     if isinstance(value, Service):
         return {"started": True}
-    if isinstance(value, bytes):
-        return {"text": value.decode(errors="replace").split("\n")}
-    packed = asdict(value) | {"wall_s": round(value.wall_s, 3)}
-    return packed | {name: packed[name].split("\n") for name in ("stdout", "stderr")}
+    if isinstance(value, Completed):
+        return asdict(value) | {"wall_s": round(value.wall_s, 3)}
+    try:
+        return {"text": value.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _lines(answer: dict[str, Any]) -> dict[str, Any]:
+    """Texts as lists of lines: a changed line is then one line of a diff."""
+    return answer | {name: answer[name].split("\n") for name in ("stdout", "stderr", "text") if name in answer}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ __all__ = ["SshHost", "fingerprint"]
 _KEEPALIVE_S = 5
 _CHUNK = 65536
 _SESSIONS = 8       # sshd refuses more than 10 on one connection (MaxSessions); one is kept open ahead
+_FRESH_S = 1.0      # a session opened ahead is only taken so soon: opening one proves that the connection still stands
 _SILENCE_S = 2.0    # after the exit status, output may still come; a process left behind may hold it open for ever
 _LOST = (OSError, EOFError, paramiko.SSHException)
 
@@ -35,9 +36,11 @@ class SshHost(ShellHost):
         self._user, self._known_hosts, self._key_file = user, known_hosts, key_file
         self._jump, self._connect_s = jump, connect_s
         self._client: paramiko.SSHClient | None = None
-        self._spare: paramiko.Channel | None = None
+        self._spare: tuple[paramiko.Channel, float] | None = None    # and when it was opened
         self._lock = threading.Lock()               # of the two above; held while connecting
         self._sessions = threading.BoundedSemaphore(_SESSIONS)
+        self._ahead = threading.Lock()              # held while a session is opened ahead: one at a time
+        self._opening = threading.Lock()            # paramiko keeps one error for all opens of a connection
 
     def close(self) -> None:
         with self._lock:
@@ -49,7 +52,7 @@ class SshHost(ShellHost):
         deadline = time.monotonic() + wait_s
         with self._session(wait_s) as channel:
             # paramiko waits without a limit for the reply to a request; only closing the channel ends that.
-            limit = threading.Timer(wait_s, channel.close)
+            limit = threading.Timer(wait_s, _close, [channel])
             limit.daemon = True
             limit.start()
             try:
@@ -94,35 +97,45 @@ class SshHost(ShellHost):
             try:
                 yield channel
             finally:
-                channel.close()
+                _close(channel)
         finally:
             self._sessions.release()
 
     def _take_spare(self) -> paramiko.Channel | None:
         with self._lock:
             spare, self._spare = self._spare, None
-        return spare if spare is not None and not spare.closed and _alive(spare) else None
+        if spare is None:
+            return None
+        channel, opened = spare
+        if time.monotonic() - opened < _FRESH_S and not channel.closed and _alive(channel):
+            return channel
+        _close(channel)
+        return None
 
     def _open_ahead(self, transport: paramiko.Transport) -> None:
         """While a command runs, open the next one's session: that is then one round trip instead of two."""
-        if self._spare is not None:
+        if self._spare is not None or not self._ahead.acquire(blocking=False):
             return
         try:
-            channel = transport.open_session(timeout=self._connect_s)
+            with self._opening:
+                channel = transport.open_session(timeout=self._connect_s)
+            with self._lock:
+                stands = self._client is not None and self._client.get_transport() is transport
+                if stands and self._spare is None:
+                    self._spare = channel, time.monotonic()
+                    return
+            _close(channel)
         except _LOST:
             return  # the next command opens its own, and says what is wrong
-        with self._lock:
-            client = self._client
-            if self._spare is None and client is not None and client.get_transport() is transport:
-                self._spare = channel
-                return
-        channel.close()
+        finally:
+            self._ahead.release()
 
     def _open_channel(self) -> paramiko.Channel:
         for last in (False, True):
             transport = self._connected()
             try:
-                return transport.open_session(timeout=self._connect_s)
+                with self._opening:
+                    return transport.open_session(timeout=self._connect_s)
             except paramiko.ChannelException as error:      # the connection stands, with other threads' commands on it
                 if last:
                     raise UnreachableError("the server refuses another session", node=self.name,
@@ -209,6 +222,12 @@ class SshHost(ShellHost):
 
 def _alive(channel: paramiko.Channel) -> bool:
     return channel.get_transport().is_active()
+
+
+def _close(channel: paramiko.Channel) -> None:
+    """Closing tells the server, which fails on a lost connection; whoever needs the channel meets that by itself."""
+    with contextlib.suppress(*_LOST):
+        channel.close()
 
 
 def _drain(channel: paramiko.Channel, receive: Callable[[int], bytes], into: list[bytes], deadline: float,

@@ -1,6 +1,7 @@
 """What every live host must do; run against this machine and against a guest over ssh."""
 
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -9,7 +10,6 @@ from kit.errors import CommandError, DeadlineError, PortTakenError
 from kit.hosts.base import Listening
 
 STRANGE = "a'b\"c $HOME `id` \\ * ; & | \n é \t--"
-LISTEN = script('exec nc -l -p "$1"', 0).argv    # replaced a test: the port is the last argument
 
 
 class HostContract:
@@ -34,13 +34,13 @@ class HostContract:
         assert "why" in str(caught.value)
 
     def test_both_streams_at_once(self, host):
-        size = 6_000_000
+        size = 8 << 20
         done = host.run(script('head -c "$1" /dev/zero & head -c "$1" /dev/zero >&2; wait', size))
         assert (len(done.stdout), len(done.stderr)) == (size, size)
 
     def test_deadline_ends_the_command_and_its_children(self, host):
-        done = host.run(script("sleep 71 & sleep 72"), deadline_s=1)
-        assert done.exit_code is None
+        done = host.run(script("echo so far; sleep 71 & setsid sleep 72 & env -i sleep 73 & sleep 74"), deadline_s=1)
+        assert (done.stdout, done.exit_code) == ("so far\n", None)
         assert host.stop(host.run_id) == 0
         with pytest.raises(DeadlineError):
             host.run(command("sleep", 60), deadline_s=1, check=True)
@@ -55,6 +55,22 @@ class HostContract:
             host.run(command("false").with_env(TOKEN=Secret("s3 cr3t")), check=True)
         assert "s3 cr3t" not in str(caught.value)
         assert "***" in str(caught.value)
+
+    def test_a_secret_is_on_no_command_line(self, host):
+        look = script('cat /proc/[0-9]*/cmdline 2>/dev/null; echo "$TOKEN" >&2').with_env(TOKEN=Secret("c4n'ary\n"))
+        done = host.run(look)
+        assert "c4n'ary" not in done.stdout
+        assert done.stderr == "c4n'ary\n\n"
+        done = host.finish(host.start(look, deadline_s=20), deadline_s=20)
+        assert "c4n'ary" not in done.stdout
+        assert done.stderr == "c4n'ary\n\n"
+
+    def test_what_is_left_behind_does_not_hold_the_answer(self, host):
+        started = time.monotonic()
+        done = host.run(script("(sleep 0.2; echo late >&2; sleep 30) & echo done; exit 3"))
+        assert (done.stdout, done.exit_code) == ("done\n", 3)
+        assert time.monotonic() - started < 15
+        assert host.stop(host.run_id) >= 1
 
     def test_service_is_ready_when_it_listens(self, host, listener, port):
         service = host.start(listener(port), deadline_s=60, ready=Listening(port))
@@ -90,6 +106,37 @@ class HostContract:
         assert host.stop(host.run_id) == 0
         assert other.finish(theirs, deadline_s=0).exit_code is None
 
+    def test_stop_finds_who_lost_the_mark(self, host):
+        """Children that cleared their environment, one in a session of its own."""
+        orphans = script('env -i setsid sleep 61 & echo $!; env -i sh -c "sleep 62; sleep 63" & echo $!; wait')
+        service = host.start(orphans, deadline_s=60)
+        pids = host.run(script('until [ "$(wc -l <"$1")" = 2 ]; do sleep 0.05; done; cat "$1"',
+                               f"{service.folder}/out")).stdout.split()
+        assert host.stop(host.run_id) >= 3
+        for pid in pids:
+            assert not host.run(command("cat", f"/proc/{pid}/cmdline")).stdout
+
+    def test_an_id_is_no_pattern_and_no_prefix(self, host, other):
+        service = other.start(command("sleep", 60), deadline_s=60)
+        for near in (other.run_id[:-1], other.run_id.replace("-", "."), ".*", other.run_id.upper()):
+            assert host.stop(near) == 0
+        hidden = other.start(command("sleep", 60).with_env(NOTE=f"x\nKIT_RUN_ID={host.run_id}"), deadline_s=60)
+        assert host.stop(host.run_id) == 0
+        for each in (service, hidden):
+            assert other.finish(each, deadline_s=0).exit_code is None
+
+    def test_a_stopped_service_is_told_at_once(self, host):
+        service = host.start(script("echo out; sleep 60; sleep 60"), deadline_s=60)
+        assert host.stop(host.run_id) >= 1
+        started = time.monotonic()
+        done = host.finish(service, deadline_s=30)
+        assert (done.stdout, done.exit_code) == ("out\n", -15)
+        assert time.monotonic() - started < 10
+
+    def test_what_a_service_leaves_behind_ends_with_it(self, host):
+        host.finish(host.start(script("setsid sleep 65 & exit 0"), deadline_s=60), deadline_s=20)
+        assert host.stop(host.run_id) == 0
+
     def test_files(self, host, folder):
         path = f"{folder}/a b/c"
         host.write(path, b"\0\xff data", mode=0o640)
@@ -97,16 +144,14 @@ class HostContract:
         assert host.run(command("stat", "-c", "%a", path)).stdout == "640\n"
         with pytest.raises(CommandError, match="nowhere"):
             host.read(f"{folder}/nowhere")
+        with pytest.raises(CommandError, match="cannot write"):
+            host.write(folder, b"x")
+        big = bytes(range(256)) * 8192
+        host.write(path, big)
+        assert host.read(path) == big
+        assert host.run(command("ls", f"{folder}/a b")).stdout == "c\n"
 
     def test_many_threads(self, host):
-        said: dict[int, str] = {}
-
-        def ask(number: int) -> None:
-            said[number] = host.run(script('sleep 0.2; echo "$1"', number)).stdout
-
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert said == {number: f"{number}\n" for number in range(6)}
+        with ThreadPoolExecutor(20) as pool:
+            asked = [pool.submit(host.run, script('sleep 0.2; echo "$1"', number)) for number in range(20)]
+            assert [each.result().stdout for each in asked] == [f"{number}\n" for number in range(20)]

@@ -17,6 +17,10 @@ def recording(tmp_path):
     count = command(*count[:-1], str(counter))
     assert [live.run(count).stdout.strip() for _ in range(3)] == ["1", "2", "3"]
     live.finish(live.start(script("echo served"), deadline_s=20), deadline_s=20)
+    assert live.run(script('echo "$TOKEN"').with_env(TOKEN=Secret("canary"))).stdout == "canary\n"
+    (tmp_path / "binary").write_bytes(b"\xff\0")
+    assert live.read(str(tmp_path / "binary")) == b"\xff\0"
+    live.run(command("echo", f"/tmp/{live.run_id}/x"))
     with pytest.raises(CommandError):
         live.run(command("false").with_env(TOKEN=Secret("canary")), check=True)
     return path, count
@@ -46,3 +50,17 @@ def test_an_unknown_question_names_the_nearest(recording):
     host = ReplayHost("a", recording[0], run_id="other")
     with pytest.raises(ReplayError, match="echo served"):
         host.start(script("echo served too"), deadline_s=20)
+
+
+def test_bytes_stay_and_run_ids_do_not_matter(recording, tmp_path):
+    host = ReplayHost("a", recording[0], run_id="kit-another-run")
+    assert host.read(str(tmp_path / "binary")) == b"\xff\0"
+    assert host.run(command("echo", "/tmp/kit-another-run/x")).ok
+
+
+def test_check_is_the_askers_own(recording):
+    host = ReplayHost("a", recording[0], run_id="other")
+    failing = command("false").with_env(TOKEN=Secret("another"))
+    assert host.run(failing).exit_code == 1
+    with pytest.raises(CommandError):
+        host.run(failing, check=True)
