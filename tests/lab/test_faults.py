@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 
 EXPERIMENT = {"name": "faults", "stages": [{
     "stage": "03_link_perftest", "site": "lab-siw",
-    "params": {"tools": ["ib_write_bw"], "sizes_bytes": [1024, 4096, 8192], "repeats": 2, "duration_s": 5,
+    "params": {"tools": ["ib_write_bw"], "sizes_bytes": [1024, 4096, 8192], "repeats": 2, "duration_s": 3,
                "deadline_s": 25}}]}
 POINTS = 6
 
