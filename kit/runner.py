@@ -78,8 +78,7 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
                 say(f"{name}: finished before, reused")
                 found.append(_result(stage, run, reused=True))
                 continue
-            kept = len(run.finished_points())
-            say(f"{name}: {f'{kept} points kept, going on' if kept else 'starting'}")
+            say(f"{name}: {_standing(run)}")
             try:
                 labs.need(stage.site)
                 (folder / "verdict.json").unlink(missing_ok=True)
@@ -94,6 +93,15 @@ def _run_stages(work: list[tuple[Stage, Path]], say: Say) -> list[StageResult]:
     finally:
         labs.release(set())
     return found
+
+
+def _standing(run: Run) -> str:
+    """How far an earlier run came, if there was one."""
+    records = run.finished_points().values()
+    kept = sum(bool(record.get("expected")) for record in records)
+    if not records:
+        return "starting"
+    return f"{kept} points kept, {len(records) - kept} failed ones to do again, going on"
 
 
 def all_parameters(stage: Stage) -> dict[str, Any]:
