@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,32 +124,36 @@ class StageFailedError(KitError):
 def execute(notebook: Path, folder: Path, parameters: dict[str, Any], say: Say = print) -> None:
     """Run a notebook by papermill in a child process, with progress. Raises StageFailedError with its last words.
 
-    The executed notebook is written aside and renamed: ``notebook.ipynb``, or ``notebook.failed.ipynb``.
+    The executed notebook is kept as ``notebook.ipynb``, or ``notebook.failed.ipynb`` with papermill's log.
     """
     run = Run(folder)
     run_id = run_id_of(Folder(run, None))
     stop_local(run_id)
-    aside, done = folder / ".notebook.ipynb", folder / "notebook.ipynb"
-    write_atomic(folder / ".parameters.yaml", yaml.safe_dump(parameters, sort_keys=False))
     (folder / progress.FILE).unlink(missing_ok=True)
-    with open(folder / "papermill.log", "wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "papermill", str(notebook), str(aside), "-f", str(folder / ".parameters.yaml"),
-             "--cwd", str(root()), "--no-progress-bar", "--log-level", "WARNING", "-k", "python3"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            env={**os.environ, "KIT_RUN_ID": run_id, "KIT_ROOT": str(root()), "PYTHONUNBUFFERED": "1"})
-        try:
-            code = _watch(child, run, say)
-        except BaseException:
-            _end(child, run_id)
-            raise
-    if code != 0:
-        stop_local(run_id)
-        if aside.exists():
-            os.replace(aside, folder / "notebook.failed.ipynb")
-        raise StageFailedError(_last_words(folder / "papermill.log", code))
-    os.replace(aside, done)
-    (folder / "notebook.failed.ipynb").unlink(missing_ok=True)
+    # Papermill writes after every cell, and not atomically: it does so aside, where a full results disk cannot stop it.
+    with tempfile.TemporaryDirectory(prefix="kit-run-") as scratch:
+        aside, log, given = (Path(scratch) / name for name in ("notebook.ipynb", "log", "parameters.yaml"))
+        write_atomic(given, yaml.safe_dump(parameters, sort_keys=False))
+        with open(log, "wb") as said:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "papermill", str(notebook), str(aside), "-f", str(given), "--cwd", str(root()),
+                 "--no-progress-bar", "--log-level", "WARNING", "-k", "python3"],
+                stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+                env={**os.environ, "KIT_RUN_ID": run_id, "KIT_ROOT": str(root()), "PYTHONUNBUFFERED": "1"})
+            try:
+                code = _watch(child, run, say)
+            except BaseException:
+                _end(child, run_id)
+                raise
+        if code != 0:
+            stop_local(run_id)
+            with contextlib.suppress(StoreError):     # the failure itself is what has to be told
+                write_atomic(folder / "papermill.log", log.read_bytes())
+                write_atomic(folder / "notebook.failed.ipynb", aside.read_bytes() if aside.exists() else b"")
+            raise StageFailedError(_last_words(log, code))
+        write_atomic(folder / "notebook.ipynb", aside.read_bytes())
+    for name in ("notebook.failed.ipynb", "papermill.log"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _watch(child: subprocess.Popen[bytes], run: Run, say: Say) -> int:

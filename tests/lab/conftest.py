@@ -6,9 +6,14 @@ from kit.lab import guests
 
 
 @pytest.fixture(scope="session")
-def siw_lab():
+def _leave_as_found():
     was_up = guests.is_up("siw")
-    lab = guests.up("siw")
-    yield lab
+    yield
     if not was_up:
         guests.down("siw")
+
+
+@pytest.fixture
+def siw_lab(_leave_as_found):
+    """The lab as it is now: a test may have killed a guest, and ports are new after a boot."""
+    return guests.up("siw")

@@ -110,8 +110,9 @@ def test_a_killed_part_loses_nothing(sweep, victim):
         case "guest":
             kill_guest("b")
     process.communicate(timeout=120)
-    assert process.returncode != 0
     before = sweep.kept()
+    # A server that is killed before its client has connected is replaced, and the sweep ends well.
+    assert process.returncode != 0 or (victim == "server" and len(before) == POINTS)
     assert len(before) >= 2
 
     if victim != "guest":
@@ -123,7 +124,7 @@ def test_a_killed_part_loses_nothing(sweep, victim):
     again = sweep.start("--resume")
     said, _ = again.communicate(timeout=180)
     assert again.returncode == 0, said
-    assert f"{len(before)} points kept" in said
+    assert (f"{len(before)} points kept" if len(before) < POINTS else "reused") in said
     after = sweep.kept()
     assert len(after) == POINTS
     assert {key: after[key] for key in before} == before
