@@ -33,14 +33,15 @@ listens() {
 # one of the same pid.
 _STOP = _CLOCK + r"""
 snapshot() {
-    table=
-    for stat in /proc/[0-9]*/stat; do
-        { read -r line <"$stat"; } 2>/dev/null || continue
-        pid=${stat#/proc/}; pid=${pid%/stat}
+    table=; old_ifs=$IFS; IFS="
+"
+    for line in $(cat /proc/[0-9]*/stat 2>/dev/null); do
+        IFS=$old_ifs; pid=${line%% *}
         set -- ${line##*) }
         case $1 in Z | X) continue ;; esac
         table="$table $pid:$2:$4:${20}"
     done
+    IFS=$old_ifs
 }
 ancestors() {
     mine=" 1 "; next=$$
@@ -56,7 +57,7 @@ find_marked() {
     for at in $(grep $how -e "$what" /proc/[0-9]*/environ 2>/dev/null); do
         pid=${at#/proc/}; pid=${pid%/environ}
         case $mine in *" $pid "*) continue ;; esac
-        [ $how = -lzsxF ] || [ -O "$at" ] || continue
+        [ $how = -lzsxF ] && [ -e "$at" ] || [ -O "$at" ] || continue
         pids="$pids$pid "
     done
     found=
@@ -130,12 +131,14 @@ exit $code
 """
 
 # What START leaves behind: $1 folder, $2 deadline, then the command. It outlives a TERM to write down how it ended.
-# What the service leaves behind when it ends is ended too, before anyone hears of its end.
+# What the service leaves behind when it ends is ended too, before anyone hears of its end. The helpers of this shell
+# do not carry the mark, or it would find them.
 SERVICE = _STOP + _SUPERVISE + r"""
-folder=$1; shift
+folder=$1 run_id=$KIT_RUN_ID name=$KIT_SERVICE; shift
+unset KIT_RUN_ID KIT_SERVICE
 trap : TERM HUP INT
-supervise "$KIT_RUN_ID" "$KIT_SERVICE" "$@" >"$folder/out" 2>"$folder/err" </dev/null
-stop "KIT_SERVICE=$KIT_SERVICE"
+supervise "$run_id" "$name" "$@" >"$folder/out" 2>"$folder/err" </dev/null
+stop "KIT_SERVICE=$name"
 echo "$code $took" >"$folder/rc.part"; mv "$folder/rc.part" "$folder/rc"
 """
 

@@ -59,9 +59,7 @@ class SshHost(ShellHost):
                 channel.settimeout(wait_s)
                 channel.exec_command(line)
                 threading.Thread(target=self._open_ahead, args=(channel.get_transport(),), daemon=True).start()
-                if stdin:
-                    channel.sendall(stdin)
-                channel.shutdown_write()
+                _send(channel, stdin)
                 return self._answer(channel, deadline, on_output)
             except _LOST as error:
                 if time.monotonic() >= deadline - 0.05 and _alive(channel):
@@ -228,6 +226,17 @@ def _close(channel: paramiko.Channel) -> None:
     """Closing tells the server, which fails on a lost connection; whoever needs the channel meets that by itself."""
     with contextlib.suppress(*_LOST):
         channel.close()
+
+
+def _send(channel: paramiko.Channel, data: bytes) -> None:
+    """All of the input, or as much as is taken: a command may end without reading it, and its exit code says why."""
+    try:
+        if data:
+            channel.sendall(data)
+        channel.shutdown_write()
+    except _LOST:
+        if not _alive(channel):
+            raise
 
 
 def _drain(channel: paramiko.Channel, receive: Callable[[int], bytes], into: list[bytes], deadline: float,

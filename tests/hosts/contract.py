@@ -145,7 +145,7 @@ class HostContract:
         with pytest.raises(CommandError, match="nowhere"):
             host.read(f"{folder}/nowhere")
         with pytest.raises(CommandError, match="cannot write"):
-            host.write(folder, b"x")
+            host.write(folder, bytes(4 << 20))
         big = bytes(range(256)) * 8192
         host.write(path, big)
         assert host.read(path) == big
