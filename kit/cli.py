@@ -137,14 +137,15 @@ def parse(kind: str, file: Any) -> None:
 @reported
 def trust(site: str) -> None:
     """Show the host keys of SITE's nodes and ask before they are trusted."""
-    from kit.hosts.trust import key_line, scan
+    from kit.hosts.keys import fingerprint
+    from kit.hosts.trust import scan
     from kit.hosts.trust import trust as remember
     from kit.sites import nodes_of, read_site
 
     nodes, known_hosts = nodes_of(read_site(site))
     for name, node in nodes.items():
         for key in scan(node.host, node.port):
-            click.echo(f"{name} ({node.host}:{node.port}): {key_line(key)}")
+            click.echo(f"{name} ({node.host}:{node.port}): {fingerprint(key)}")
             if click.confirm("Is this the key that the node's own console shows?"):
                 remember(known_hosts, node.host, node.port, key)
 

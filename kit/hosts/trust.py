@@ -8,7 +8,6 @@ from pathlib import Path
 import paramiko
 
 from kit.errors import UnreachableError
-from kit.hosts.ssh import fingerprint
 from kit.store import write_atomic
 
 
@@ -24,11 +23,6 @@ def scan(host: str, port: int, *, timeout_s: float = 15) -> list[paramiko.PKey]:
                 transport.close()
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise UnreachableError(f"no ssh server answers at {host}:{port}: {error}") from error
-
-
-def key_line(key: paramiko.PKey) -> str:
-    """The fingerprint for a person to compare."""
-    return fingerprint(key)
 
 
 def trust(known_hosts: Path, host: str, port: int, key: paramiko.PKey) -> None:
