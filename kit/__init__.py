@@ -2,12 +2,15 @@
 
 The layers, from the ground up; a module imports only from those below its own:
 
-1. pure      errors, units, stats, command, parse/
+1. pure      errors, files, stats, command, symptoms, parse/, describe
 2. params    closed schemas of sites and experiments
 3. hosts/    one small interface to a node: ssh, local, replay
-4. stages    device, link/
-5. store     run folders, keys, fingerprints
-6. faces     runner, compare, plots, report, widgets, cli; and lab/ beside them
+4. store     run folders and keys
+5. sites     a site opened, whatever kind it is; lab/ beside it
+6. stages    device, inspection, link/
+7. faces     runner, compare, plots, report, record, cli
+
+`tests/test_layers.py` holds it.
 """
 
 __version__ = "0.1.0"

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.device import DeviceSummary, NodeFacts, compare_pair, read_facts, require_device
+from kit.files import write_json
 from kit.params import DeviceParams, check
 from kit.sites import End, Pair, open_site
 from kit.stage import open_folder, run_id_of, write_verdict
-from kit.store import Run, write_json
+from kit.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd

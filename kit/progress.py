@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from kit.files import write_json
 from kit.link.sweep import Progress
-from kit.store import Run, write_json
+from kit.store import Run
 
 FILE = "progress.json"
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kit.errors import StoreError
+from kit.files import write_atomic
 from kit.params import Experiment
 from kit.paths import root
 from kit.runner import Labs, all_parameters, execute
-from kit.store import Run, write_atomic
+from kit.store import Run
 
 _KEPT = {"points.parquet", "verdict.json", "fingerprint.json", "run.lock.yaml", "recording"}
 _NOTEBOOK_S = 600

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from kit.errors import StoreError
-from kit.store import write_atomic
+from kit.files import write_atomic
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _SHOWN = {"text/html", "text/markdown", "text/plain", "image/png", "image/jpeg", "image/svg+xml"}

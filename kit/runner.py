@@ -18,11 +18,12 @@ import yaml
 
 from kit import progress
 from kit.errors import KitError, StoreError
+from kit.files import write_atomic
 from kit.params import STAGES, Experiment, Stage, check, load
 from kit.paths import root
 from kit.sites import read_site
 from kit.stage import Folder, run_id_of, run_name
-from kit.store import Run, hold, write_atomic
+from kit.store import Run, hold
 
 Say = Callable[[str], None]
 _POLL_S = 0.2

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 import kit
+from kit.files import write_atomic, write_json
 from kit.params import Closed, Site
 from kit.paths import root
 from kit.sites import read_site
-from kit.store import Run, key_of, write_atomic, write_json
+from kit.store import Run, key_of
 
 # A stage's version goes into its runs' keys: raise it when the stage measures something else than before.
 VERSIONS = {"02_device_info": 1, "03_link_perftest": 1}

@@ -10,8 +10,9 @@ import pytest
 
 from kit import compare
 from kit.errors import StoreError
+from kit.files import write_json
 from kit.link.table import table
-from kit.store import Run, write_json
+from kit.store import Run
 
 
 def rows(values: list[float | None], tool: str = "ib_write_bw", size: int = 4096, **more: Any) -> list[dict[str, Any]]:

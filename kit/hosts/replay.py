@@ -18,9 +18,9 @@ from typing import Any
 from kit import errors
 from kit.command import MASK, Command, Secret
 from kit.errors import HostError, ReplayError
+from kit.files import write_json
 from kit.hosts.base import Completed, Host, Listening, OnOutput, Service
 from kit.hosts.shell import checked
-from kit.store import write_json
 
 FORMAT = 1
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import paramiko
 
 from kit.errors import UnreachableError
-from kit.store import write_atomic
+from kit.files import write_atomic
 
 
 def scan(host: str, port: int, *, timeout_s: float = 15) -> list[paramiko.PKey]:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kit.errors import LabError
+from kit.files import write_atomic, write_json
 from kit.lab.image import Image, cache, image
-from kit.store import write_atomic, write_json
 
 Rdma = Literal["siw", "rxe"]
 Say = Callable[[str], None]

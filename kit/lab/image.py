@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kit.errors import LabError
+from kit.files import write_atomic, write_json
 from kit.lab.packages import GUEST, HOST, Apt, Kernel, check_host, find_tool, unpack
-from kit.store import key_of, write_atomic, write_json
+from kit.store import key_of
 
 Say = Callable[[str], None]
 _HERE = Path(__file__).parent

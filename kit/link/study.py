@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.device import NodeFacts, read_facts, require_device
+from kit.files import write_json
 from kit.link.perftest import Point, perftest_command, points
 from kit.link.sweep import Progress, is_expected, row_of, sweep
 from kit.link.table import table
@@ -14,7 +15,7 @@ from kit.params import LinkParams, check
 from kit.paths import root
 from kit.sites import Pair, open_site
 from kit.stage import open_folder, run_id_of, write_verdict
-from kit.store import Run, hold, open_run, write_json
+from kit.store import Run, hold, open_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
