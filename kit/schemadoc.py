@@ -16,7 +16,7 @@ _PARTS: tuple[tuple[str, type[Closed]], ...] = (
 
 def schema_page() -> str:
     """The whole page. Every schema is closed: a key that is not listed here is an error."""
-    lines = ["# Parameters", "", "Made from `kit/params.py`. Every schema is closed: any other key is an error.", ""]
+    lines = ["# Parameters", "", "Made from `kit/params/`. Every schema is closed: any other key is an error.", ""]
     for title, schema in _PARTS:
         lines += [f"## {title}", "", inspect.cleandoc(schema.__doc__ or "").replace("``", "`"), "",
                   "| key | type | default |", "|---|---|---|"]
