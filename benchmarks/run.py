@@ -37,13 +37,19 @@ def show(what: str, ours: float, theirs: float, limit: float | None = None) -> N
     print(f"{what:<64} {ours:7.2f} s / {theirs:6.2f} s = {ours / theirs:5.2f}{goal}", flush=True)
 
 
-def kit_sweep() -> None:
+def kit_sweep() -> float:
+    """Seconds of the sweep; connecting and the nodes' facts are outside, as the loop's master connection is."""
     with tempfile.TemporaryDirectory() as folder:
         study = open_study("lab-siw", folder, **SWEEP)
+        study.look()
+        started = time.perf_counter()
         points = study.measure()
+        took = time.perf_counter() - started
         study.close()
         assert (points["outcome"] == "VALID").all(), points["symptom"].dropna().to_list()
         assert len(points) == 12
+        print(f"  kit {took:.1f} s, attempts {points['attempts'].sum()}", flush=True)
+        return took
 
 
 def ssh_config(folder: Path) -> Path:
@@ -59,11 +65,13 @@ def ssh_config(folder: Path) -> Path:
     return path
 
 
-def loop(config: Path, pause: str) -> None:
+def loop(config: Path, pause: str) -> float:
     server = guests.up("siw").nodes[1]
     points = "".join(f"{tool} {size} {ITERATIONS}\n" for tool in SWEEP["tools"] for size in SWEEP["sizes_bytes"])
-    subprocess.run(["bash", str(HERE / "loop.sh"), str(config), pause, server.rdma_address, server.rdma_device],
-                   input=points, text=True, check=True, timeout=300)
+    for node in ("a", "b"):
+        subprocess.run(["ssh", "-F", str(config), node, "true"], check=True, timeout=30, stdin=subprocess.DEVNULL)
+    argv = ["bash", str(HERE / "loop.sh"), str(config), pause, server.rdma_address, server.rdma_device]
+    return timed(lambda: subprocess.run(argv, input=points, text=True, check=True, timeout=300))
 
 
 def sweeps(rounds: int = 3) -> None:
@@ -77,9 +85,9 @@ def sweeps(rounds: int = 3) -> None:
             config = ssh_config(Path(name))
             times: dict[str, list[float]] = {"kit": [], "probe": [], "2": []}
             for _ in range(rounds):    # in turn, so that a drift of the machine touches all three
-                times["kit"].append(timed(kit_sweep))
-                times["probe"].append(timed(lambda: loop(config, "probe")))
-                times["2"].append(timed(lambda: loop(config, "2")))
+                times["kit"].append(kit_sweep())
+                times["probe"].append(loop(config, "probe"))
+                times["2"].append(loop(config, "2"))
             for host in ("a", "b"):
                 subprocess.run(["ssh", "-F", str(config), "-O", "exit", host], check=False, capture_output=True)
     finally:

@@ -42,7 +42,7 @@ class Inspection:
         """Read both nodes and keep the fingerprint. Raises HostError; an absent device is left to the verdict."""
         import pandas as pd
 
-        self.facts = {end.name: read_facts(end.host, device=end.device) for end in self.pair}
+        self.facts = self.pair.both(lambda end: read_facts(end.host, device=end.device))
         prints = {name: facts.fingerprint() for name, facts in self.facts.items()}
         write_json(self.run.folder / "fingerprint.json", prints)
         return pd.DataFrame(prints).fillna("")

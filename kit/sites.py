@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kit.errors import ParamsError
 from kit.hosts.base import Host
@@ -15,6 +16,8 @@ from kit.paths import root
 
 if TYPE_CHECKING:
     from kit.hosts.ssh import SshHost
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Pair:
 
     def __getitem__(self, name: str) -> End:
         return {"a": self.a, "b": self.b}[name]
+
+    def both(self, ask: Callable[[End], T]) -> dict[str, T]:
+        """The same question to both ends at once: name -> answer."""
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip("ab", pool.map(ask, self), strict=True))
 
     def __enter__(self) -> Pair:
         return self

@@ -7,7 +7,6 @@ so that it ends even when nobody is left to stop it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,10 +32,12 @@ class Completed:
 class Listening:
     """Readiness: the node listens on TCP ``port``, by a socket or by an RDMA connection manager id.
 
-    soft-RoCE with RDMA_CM opens no socket, so both have to be looked at.
+    soft-RoCE with RDMA_CM opens no socket, so both have to be looked at. With ``after``, the service is started only
+    when nothing listens on that TCP port any more: once the server there has met its client.
     """
 
     port: int
+    after: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,14 @@ class Service:
     folder: str
 
 
-OnOutput = Callable[[str], None]
-
-
 class Host(Protocol):
     """One node. All times in seconds; ``run_id`` marks everything that this host object starts."""
 
     name: str
     run_id: str
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
-            on_output: OnOutput | None = None) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
         """Run to the end. With ``check``, anything but exit 0 raises CommandError or DeadlineError.
-
-        ``on_output`` gets all of standard output so far, each time that more of it has come, line by line.
 
         Raises UnreachableError when the node cannot be reached or the connection is lost.
         """

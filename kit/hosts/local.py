@@ -8,7 +8,6 @@ import signal
 import subprocess
 import tempfile
 
-from kit.hosts.base import OnOutput
 from kit.hosts.shell import Answer, ShellHost
 
 
@@ -22,7 +21,7 @@ class LocalHost(ShellHost):
         """There is no connection to give back."""
 
 
-def _execute(line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None) -> Answer:
+def _execute(line: str, stdin: bytes, wait_s: float) -> Answer:
     """Output goes through files: a pipe would be held open by whatever the command leaves behind."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         given.write(stdin)
@@ -37,10 +36,7 @@ def _execute(line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 child.wait()
-        stdout = _content(out.fileno())
-        if on_output is not None:      # at the end only: nothing here is far enough away for it to matter
-            on_output(stdout.decode(errors="replace"))
-        return Answer(stdout, _content(err.fileno()), code)
+        return Answer(_content(out.fileno()), _content(err.fileno()), code)
 
 
 def _content(file: int) -> bytes:

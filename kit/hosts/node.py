@@ -16,12 +16,14 @@ _CLOCK = r"""
 now() { read -r up _ </proc/uptime; now=${up%.*}${up#*.}; }
 """
 
-# Is anything listening on TCP port $1? A socket, or an RDMA connection manager id: soft-RoCE opens no socket.
+# `socket PORT`: is anything listening on it? `cm_id PORT`: the same of an RDMA connection manager id, which soft-RoCE
+# has instead of a socket; a slow question. `owner` is its process, where the node tells.
 _LISTENS = r"""
-listens() {
-    grep -qsi ":$(printf '%04X' "$1") [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6 && return 0
+socket() { grep -qsi ":$(printf '%04X' "$1") [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6; }
+cm_id() {
     command -v rdma >/dev/null 2>&1 || return 1
-    rdma resource show cm_id 2>/dev/null | grep -qE "state LISTEN .*src-addr [^ ]*:$1( |\$)"
+    line=$(rdma resource show cm_id 2>/dev/null | grep -E "state LISTEN .*src-addr [^ ]*:$1( |\$)") || return 1
+    owner=; case $line in *" pid "*) owner=${line#*" pid "}; owner=${owner%% *} ;; esac
 }
 """
 
@@ -116,12 +118,10 @@ _SECRETS = r"""
 [ "$secrets" = yes ] && eval "$(cat)"
 """
 
-# $1 run id, $2 name of this command, $3 deadline, $4 "yes" if secrets come on stdin, $5 "lines" to have the output
-# line by line, then the command.
+# $1 run id, $2 name of this command, $3 deadline, $4 "yes" if secrets come on stdin, then the command.
 # The last line of stderr tells how it ended; the mark and the deadline hold even when the connection is lost.
 RUN = _STOP + _SUPERVISE + r"""
-run_id=$1 name=$2 deadline=$3 secrets=$4 how=$5; shift 5
-if [ "$how" = lines ] && command -v stdbuf >/dev/null 2>&1; then set -- stdbuf -oL "$@"; fi
+run_id=$1 name=$2 deadline=$3 secrets=$4; shift 4
 """ + _SECRETS + r"""
 supervise "$run_id" "$name" "$deadline" "$@" </dev/null
 [ $code = deadline ] && stop "KIT_SERVICE=$name"
@@ -143,16 +143,19 @@ echo "$code $took" >"$folder/rc.part"; mv "$folder/rc.part" "$folder/rc"
 """
 
 # $1 run id, $2 service name, $3 deadline, $4 "yes" if secrets come on stdin, $5 port or -, $6 seconds to get ready,
-# $7 the program above, then the command. Prints the folder. Of folders in a shared /tmp only our own is used.
-# This shell and its own children do not carry the mark: they outlive the service, to tell of it.
+# $7 a port that must be left first or -, $8 the program above, then the command. Prints the folder. Of folders in a
+# shared /tmp only our own is used. This shell and its own children do not carry the mark: they outlive the service, to
+# tell of it.
 START = _LISTENS + _STOP + r"""
-run_id=$1 name=$2 deadline=$3 secrets=$4 port=$5 ready=$6 program=$7; shift 7
-if [ "$port" != - ] && listens "$port"; then exit 90; fi
+run_id=$1 name=$2 deadline=$3 secrets=$4 port=$5 ready=$6 after=$7 program=$8; shift 8
+if [ "$port" != - ] && socket "$port"; then exit 90; fi
 base=${TMPDIR:-/tmp}/kit-$(id -u)
 (umask 077; mkdir -p "$base/$run_id/$name") || exit 93
 if [ ! -O "$base" ] || [ -L "$base" ]; then echo "$base is not a folder of ours" >&2; exit 93; fi
 folder=$base/$run_id/$name
 """ + _SECRETS + r"""
+now; until=$((now + ready * 100))
+while [ "$after" != - ] && socket "$after" && [ $now -lt $until ]; do sleep 0.03; now; done
 lines=; command -v stdbuf >/dev/null 2>&1 && lines="stdbuf -oL"
 : >"$folder/out" 2>"$folder/err"
 KIT_RUN_ID=$run_id KIT_SERVICE=$name setsid sh -c "$program" kit "$folder" "$deadline" $lines "$@" \
@@ -160,12 +163,19 @@ KIT_RUN_ID=$run_id KIT_SERVICE=$name setsid sh -c "$program" kit "$folder" "$dea
 echo "$!" >"$folder/pid"
 echo "$folder"
 [ "$port" = - ] && exit 0
-now; until=$((now + ready * 100))
+now; until=$((now + ready * 100)); slow=$((now + 20)); soon=$((now + 200))
 while :; do
-    listens "$port" && exit 0
+    socket "$port" && exit 0
     if [ -e "$folder/rc" ]; then cat "$folder/out" "$folder/err" >&2; exit 92; fi
     now; [ $now -ge $until ] && break
-    sleep 0.03
+    if [ $now -ge $slow ]; then
+        if cm_id "$port"; then
+            [ -z "$owner" ] || grep -qsz "^KIT_SERVICE=$name\$" "/proc/$owner/environ" && exit 0
+            stop "KIT_SERVICE=$name"; exit 90
+        fi
+        now; slow=$((now + 20))
+    fi
+    if [ $now -lt $soon ]; then sleep 0.03; else sleep 0.3; fi
 done
 stop "KIT_SERVICE=$name"
 cat "$folder/out" "$folder/err" >&2

@@ -19,7 +19,7 @@ from kit import errors
 from kit.command import MASK, Command, Secret
 from kit.errors import HostError, ReplayError
 from kit.files import write_json
-from kit.hosts.base import Completed, Host, Listening, OnOutput, Service
+from kit.hosts.base import Completed, Host, Listening, Service
 from kit.hosts.shell import checked
 
 FORMAT = 1
@@ -36,11 +36,9 @@ class RecordingHost:
         self._secrets: set[str] = set()
         self._lock = threading.Lock()
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
-            on_output: OnOutput | None = None) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
         self._note_secrets(command)
-        done: Completed = self._ask(f"run {command}", lambda: self.inner.run(
-            command, deadline_s=deadline_s, on_output=on_output))
+        done: Completed = self._ask(f"run {command}", lambda: self.inner.run(command, deadline_s=deadline_s))
         return checked(self.name, command, done, deadline_s) if check else done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
@@ -112,11 +110,8 @@ class ReplayHost:
         self._asked: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
-            on_output: OnOutput | None = None) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
         done = Completed(**self._answer(f"run {command}"))
-        if on_output is not None:
-            on_output(done.stdout)
         return checked(self.name, command, done, deadline_s) if check else done
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from kit.command import MASK, Command, Part, Secret, script
 from kit.errors import CommandError, DeadlineError, HostError, ParamsError, PortTakenError
 from kit.hosts import node
-from kit.hosts.base import Completed, Listening, OnOutput, Service
+from kit.hosts.base import Completed, Listening, Service
 
 # How much longer than the node's own deadline we wait for its answer: it kills after 2 s, and looks for what is left.
 _GRACE_S = 15.0
@@ -31,7 +31,7 @@ class Answer:
     code: int | None
 
 
-Execute = Callable[[str, bytes, float, OnOutput | None], Answer]
+Execute = Callable[[str, bytes, float], Answer]
 
 
 class ShellHost:
@@ -42,13 +42,11 @@ class ShellHost:
         self.run_id = run_id
         self._execute = execute
 
-    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False,
-            on_output: OnOutput | None = None) -> Completed:
+    def run(self, command: Command, *, deadline_s: float = 30, check: bool = False) -> Completed:
         name, limit_s, started = secrets.token_hex(6), _whole(deadline_s), time.monotonic()
         words, assigned = _sent(command)
-        answer = self._shell(node.RUN, self._mark(), name, limit_s, "yes" if assigned else "-",
-                             "lines" if on_output else "whole", *words, wait_s=limit_s, stdin=assigned,
-                             on_output=on_output)
+        answer = self._shell(node.RUN, self._mark(), name, limit_s, "yes" if assigned else "-", *words,
+                             wait_s=limit_s, stdin=assigned)
         if answer.code is None:     # the node's own deadline did not do it
             with contextlib.suppress(HostError):
                 self._shell(node.STOP, f"KIT_SERVICE={name}", wait_s=0)
@@ -58,9 +56,10 @@ class ShellHost:
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
         words, assigned = _sent(command)
+        after = ready.after if ready and ready.after is not None else "-"
         answer = self._shell(node.START, self._mark(), secrets.token_hex(6), _whole(deadline_s),
-                             "yes" if assigned else "-", ready.port if ready else "-", _whole(ready_s), node.SERVICE,
-                             *words, wait_s=ready_s + _STOP_S, stdin=assigned)
+                             "yes" if assigned else "-", ready.port if ready else "-", _whole(ready_s), after,
+                             node.SERVICE, *words, wait_s=2 * ready_s + _STOP_S, stdin=assigned)
         folder = _text(answer.stdout).strip()
         trouble = {"node": self.name, "command": str(command), "output": mask(_text(answer.stderr), command)}
         if answer.code == node.PORT_TAKEN and ready:
@@ -112,9 +111,8 @@ class ShellHost:
             raise ParamsError(f"{self.run_id!r} is no run id", remedy="use letters, digits, dot, dash and underscore")
         return self.run_id
 
-    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"",
-               on_output: OnOutput | None = None) -> Answer:
-        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S, on_output)
+    def _shell(self, text: str, *args: Part, wait_s: float, stdin: bytes = b"") -> Answer:
+        return self._execute(f"exec {script(text, *args).line}", stdin, wait_s + _GRACE_S)
 
 
 def checked(node_name: str, command: Command, done: Completed, deadline_s: float) -> Completed:

@@ -12,7 +12,6 @@ from pathlib import Path
 import paramiko
 
 from kit.errors import DeadlineError, KitError, UnreachableError
-from kit.hosts.base import OnOutput
 from kit.hosts.keys import KnownHostsOnly, fingerprint
 from kit.hosts.shell import Answer, ShellHost
 
@@ -48,7 +47,7 @@ class SshHost(ShellHost):
         if self._jump is not None:
             self._jump.close()
 
-    def _over_ssh(self, line: str, stdin: bytes, wait_s: float, on_output: OnOutput | None) -> Answer:
+    def _over_ssh(self, line: str, stdin: bytes, wait_s: float) -> Answer:
         deadline = time.monotonic() + wait_s
         with self._session(wait_s) as channel:
             # paramiko waits without a limit for the reply to a request; only closing the channel ends that.
@@ -60,7 +59,7 @@ class SshHost(ShellHost):
                 channel.exec_command(line)
                 threading.Thread(target=self._open_ahead, args=(channel.get_transport(),), daemon=True).start()
                 _send(channel, stdin)
-                return self._answer(channel, deadline, on_output)
+                return self._answer(channel, deadline)
             except _LOST as error:
                 if time.monotonic() >= deadline - 0.05 and _alive(channel):
                     return Answer(b"", b"", None)
@@ -68,14 +67,14 @@ class SshHost(ShellHost):
             finally:
                 limit.cancel()
 
-    def _answer(self, channel: paramiko.Channel, deadline: float, on_output: OnOutput | None) -> Answer:
+    def _answer(self, channel: paramiko.Channel, deadline: float) -> Answer:
         """Both streams until the end. stderr is drained beside stdout: a full window would stop the command."""
         channel.settimeout(min(_SILENCE_S, max(deadline - time.monotonic(), 0.05)))
         output: list[bytes] = []
         errors: list[bytes] = []
         drain = threading.Thread(target=_drain, args=(channel, channel.recv_stderr, errors, deadline), daemon=True)
         drain.start()
-        _drain(channel, channel.recv, output, deadline, on_output)
+        _drain(channel, channel.recv, output, deadline)
         drain.join(max(deadline - time.monotonic(), 0.1))
         ended = channel.status_event.wait(max(deadline - time.monotonic(), 0.1))
         if not _alive(channel) and channel.exit_status == -1:
@@ -239,8 +238,7 @@ def _send(channel: paramiko.Channel, data: bytes) -> None:
             raise
 
 
-def _drain(channel: paramiko.Channel, receive: Callable[[int], bytes], into: list[bytes], deadline: float,
-           on_output: OnOutput | None = None) -> None:
+def _drain(channel: paramiko.Channel, receive: Callable[[int], bytes], into: list[bytes], deadline: float) -> None:
     """One stream to its end, or until there is silence after the command's end, or until the deadline."""
     with contextlib.suppress(OSError, EOFError):
         while time.monotonic() < deadline:
@@ -253,5 +251,3 @@ def _drain(channel: paramiko.Channel, receive: Callable[[int], bytes], into: lis
             if not chunk:
                 return
             into.append(chunk)
-            if on_output is not None:
-                on_output(b"".join(into).decode(errors="replace"))

@@ -38,8 +38,8 @@ class LinkStudy:
         """Read both nodes' facts, check the devices, keep the fingerprint. Raises DeviceError, HostError."""
         import pandas as pd
 
+        self.facts = self.pair.both(lambda end: read_facts(end.host, device=end.device))
         for end in self.pair:
-            self.facts[end.name] = read_facts(end.host, device=end.device)
             require_device(self.facts[end.name], end.device, end.name)
         prints = {name: facts.fingerprint() for name, facts in self.facts.items()}
         write_json(self.run.folder / "fingerprint.json", prints)
@@ -69,8 +69,7 @@ class LinkStudy:
         if not self.facts:
             self.look()
         with hold(self.run.folder):
-            for end in self.pair:      # what an earlier, killed sweep of this run left behind
-                end.host.stop(end.host.run_id)
+            self.pair.both(lambda end: end.host.stop(end.host.run_id))    # left behind by a killed sweep of this run
             sweep(self.pair, self.params, self.run, self.todo(), on_point=on_point,
                   gids={name: facts.gids_of(self.pair[name].device) for name, facts in self.facts.items()},
                   versions={name: facts.perftest_version for name, facts in self.facts.items()})

@@ -1,11 +1,11 @@
 """The sweep: each point a fresh server and a client, both ends' output kept raw, a failed point recorded and passed.
 
-The next point's server is started while the present client runs, so a point costs its client and the fetching of the
-server's output; but not before that client has connected. perftest connects twice with RDMA_CM and its server does not
-listen in between, so one that is slowed down by a starting neighbour refuses its client (seen in the lab, 2 of 24).
-Ends that did not meet try again, and the table says how often.
+While a client runs, a second thread prepares the next point's server and fetches the last one's output, so a point
+costs its client. The time for that is right after the client has met its server: with RDMA_CM perftest connects twice,
+a second apart, and its server does not listen in between. A server that is kept busy just then refuses its client (seen
+in the lab: 5 of 24). Ends that did not meet try again, and the table says how often.
 
-A record is written as soon as its point has ended, so a kill loses one point.
+A record is written as soon as its server's output is there: a kill loses the point that runs and the one before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 from kit.errors import CommandError, DeadlineError, KitError, ParseError, PortTakenError
@@ -29,7 +28,7 @@ from kit.symptoms import named
 
 VALID, FAILED = "VALID", "FAILED"
 _CONNECTED = "\n remote address:"     # perftest prints the peer's queue pairs once both ends have connected
-_NOT_MET = {"rdma_cm_rejected", "server_unreachable", "deadline"}
+_NOT_MET = {"rdma_cm_rejected", "server_unreachable", "deadline", "ended_by_signal"}   # perftest 4.5 may crash of it
 _ATTEMPTS = 3        # to connect; a measurement is never repeated to get a better number
 _PORTS = 16          # ports in turn: a server that just ended leaves its own in TIME_WAIT
 _READY_S = 15.0
@@ -61,81 +60,69 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
     """Measure every point of ``todo`` and keep its record in ``run``.
 
     ``gids`` and ``versions`` are each node's: the device's GIDs, against which the result is checked, and perftest's
-    version. Raises UnreachableError when a node is lost, StoreError when a record cannot be written; finished points
-    are kept.
+    version. ``on_point`` is called from another thread. Raises UnreachableError when a node is lost, StoreError when a
+    record cannot be written; finished points are kept.
     """
     started = time.monotonic()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        def serve(turn: int) -> Future[Served]:
-            return pool.submit(_serve, pair, params, todo[turn], turn)
 
-        ahead = Ahead(serve, len(todo))
+    def serve(turn: int, attempt: int = 1, after: int | None = None) -> Served:
+        return _serve(pair, params, todo[turn], turn + (attempt - 1) * _PORTS // 2, after)
+
+    def keep(turn: int, served: Served, client: Completed | None, attempt: int = 1) -> bool:
+        """Fetch the server's output and keep the point, unless its ends should try again."""
+        record = _record(pair, params, todo[turn], served, client, gids, versions) | {"attempts": attempt}
+        if attempt < _ATTEMPTS and _never_connected(record):
+            return False
+        run.keep_point(todo[turn].key(params), record)
+        left_s = (time.monotonic() - started) / (turn + 1) * (len(todo) - turn - 1)
+        on_point(Progress(turn + 1, len(todo), record, left_s))
+        return True
+
+    with ThreadPoolExecutor(max_workers=1) as aside:
+        prepared: Future[Served] | None = aside.submit(serve, 0) if todo else None
+        last: tuple[int, Served, Completed] | None = None      # measured; its server's output is still on the node
         try:
             for turn, point in enumerate(todo):
-                served = ahead.take(turn)
-                for attempt in range(1, _ATTEMPTS + 1):
-                    client = _measure(pair, params, point, served, partial(ahead.prepare, turn + 1))
-                    record = _record(pair, params, point, served, client, gids, versions) | {"attempts": attempt}
-                    if not _never_connected(record) or attempt == _ATTEMPTS:
-                        break
-                    served = _serve(pair, params, point, turn + attempt * _PORTS // 2)
-                run.keep_point(point.key(params), record)
-                done = turn + 1
-                left_s = (time.monotonic() - started) / done * (len(todo) - done)
-                on_point(Progress(done, len(todo), record, left_s))
+                served = prepared.result() if prepared is not None else serve(turn)
+                keeping = aside.submit(keep, *last) if last is not None else None
+                prepared = aside.submit(serve, turn + 1, after=served.port) if turn + 1 < len(todo) else None
+                client = _measure(pair, params, point, served)
+                if keeping is not None:
+                    keeping.result()
+                last = (turn, served, client) if client is not None and client.ok else None
+                attempt = 1
+                while last is None and not keep(turn, served, client, attempt):
+                    attempt += 1
+                    served = serve(turn, attempt)
+                    client = _measure(pair, params, point, served)
+            if last is not None:
+                keep(*last)
         finally:
-            for prepared in ahead.waiting():
+            if prepared is not None:
                 _discard(pair, prepared)
 
 
-class Ahead:
-    """The server that is being prepared for a coming turn; at most one."""
-
-    def __init__(self, serve: Callable[[int], Future[Served]], turns: int) -> None:
-        self._serve, self._turns = serve, turns
-        self._prepared: dict[int, Future[Served]] = {}
-
-    def prepare(self, turn: int) -> None:
-        """Start it, unless it is started already or there is no such turn."""
-        if turn < self._turns and turn not in self._prepared:
-            self._prepared[turn] = self._serve(turn)
-
-    def take(self, turn: int) -> Served:
-        self.prepare(turn)
-        served = self._prepared[turn].result()
-        del self._prepared[turn]
-        return served
-
-    def waiting(self) -> list[Future[Served]]:
-        return list(self._prepared.values())
-
-
-def _serve(pair: Pair, params: LinkParams, point: Point, turn: int) -> Served:
+def _serve(pair: Pair, params: LinkParams, point: Point, turn: int, after: int | None) -> Served:
+    """Start the point's server once the one on port ``after``, if it is on the same node, has met its client."""
     end = pair[point.server]
     port = params.base_port + turn % _PORTS
     server = perftest_command(point, params, device=end.device, rdma_port=end.rdma_port, port=port)
     # It is started while the point before it runs, so it may have to wait for that long as well.
     deadline_s = 2 * params.deadline_s + _READY_S
     try:
-        service = end.host.start(server, deadline_s=deadline_s, ready=Listening(port), ready_s=_READY_S)
+        service = end.host.start(server, deadline_s=deadline_s, ready=Listening(port, after), ready_s=_READY_S)
     except (CommandError, DeadlineError, PortTakenError) as error:
         return Served(None, port, error)
     return Served(service, port)
 
 
-def _measure(pair: Pair, params: LinkParams, point: Point, served: Served,
-             on_connected: Callable[[], None]) -> Completed | None:
+def _measure(pair: Pair, params: LinkParams, point: Point, served: Served) -> Completed | None:
     if served.error is not None:
         return None
     end = pair[point.client]
     client = perftest_command(point, params, device=end.device, rdma_port=end.rdma_port, port=served.port,
                               server_address=pair[point.server].address)
-
-    def look(output: str) -> None:
-        if _CONNECTED in output:
-            on_connected()
-
-    return end.host.run(client, deadline_s=params.deadline_s, on_output=look)
+    return end.host.run(client, deadline_s=params.deadline_s)
 
 
 def _never_connected(record: dict[str, Any]) -> bool:

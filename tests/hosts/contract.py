@@ -1,7 +1,7 @@
 """What every live host must do; run against this machine and against a guest over ssh."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
@@ -79,6 +79,14 @@ class HostContract:
         assert host.finish(service, deadline_s=0).exit_code is None
         again = host.start(listener(port), deadline_s=60, ready=Listening(port))
         assert host.finish(again, deadline_s=0).exit_code is None
+
+    def test_service_waits_for_a_port_to_be_left(self, host, listener, port):
+        first = host.start(listener(port), deadline_s=60, ready=Listening(port))
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(host.start, listener(port + 1), deadline_s=60, ready=Listening(port + 1, after=port))
+            assert not wait([second], timeout=1).done
+            host.finish(first, deadline_s=0)
+            assert host.finish(second.result(timeout=30), deadline_s=0).exit_code is None
 
     def test_service_that_ends_early_tells_its_last_words(self, host, port):
         with pytest.raises(CommandError, match="ended before it was ready") as caught:
