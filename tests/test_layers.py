@@ -12,7 +12,7 @@ LAYERS = [
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection"},
+    {"device", "stage", "link", "inspection", "serving"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
     {"cli"},
 ]
