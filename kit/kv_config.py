@@ -111,7 +111,7 @@ def _read(fields: _Fields) -> KvShape:
         return KvShape(kind, heads, _block_layers(fields, layers, heads))
     kinds = _layer_kinds(fields, kind, layers)
     shared = fields.maybe("num_kv_shared_layers") or 0
-    counts = Counter(kinds[:max(0, layers - shared)])           # shared ones use an earlier layer's cache (vLLM Attention)
+    counts = Counter(kinds[:max(0, layers - shared)])    # shared ones use an earlier layer's cache (vLLM Attention)
     window = fields.number("sliding_window") if counts["window"] else None
     full = _attention(fields, kind, heads) if counts["full"] or counts["window"] else None
     groups = []
