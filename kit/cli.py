@@ -119,7 +119,7 @@ def record(experiment: str, notebooks_only: bool) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices"]))
+@click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices", "bench"]))
 @click.argument("file", type=click.File("rb"))
 def parse(kind: str, file: Any) -> None:
     """Print what FILE (- for standard input) says, as JSON. Exit code 3, with an error object, if it says nothing."""
