@@ -7,7 +7,7 @@ import pytest
 from kit.paths import root
 
 LAYERS = [
-    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths"},
+    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths", "kv", "kv_config", "linkmodel"},
     {"params"},
     {"hosts"},
     {"store"},
