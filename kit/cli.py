@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Callable
@@ -11,24 +10,8 @@ from typing import Any
 
 import click
 
-from kit import __version__
-from kit.errors import KitError, ParamsError
-
-BAD_INPUT, UNREADABLE = 2, 3
-
-
-def reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A KitError ends a command with its own text and exit code 1 (2 for wrong parameters), never with a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except KitError as error:
-            click.echo(f"kit: {error}", err=True)
-            sys.exit(BAD_INPUT if isinstance(error, ParamsError) else 1)
-
-    return wrapper
+from kit import __version__, cli_prepare
+from kit.reported import reported
 
 
 @click.group()
@@ -161,7 +144,7 @@ def clean(sites: tuple[str, ...]) -> None:
     from kit.sites import open_site, read_site
 
     click.echo(f"this machine: {runner.stop_local('')} processes ended")
-    labs = [f"lab-{rdma}" for rdma in ("siw", "rxe") if guests.is_up(rdma)]
+    labs = ["lab" if rdma == "erdma" else f"lab-{rdma}" for rdma in guests.KINDS if guests.is_up(rdma)]
     for name in dict.fromkeys([*sites, *labs]):
         site: Site = read_site(name)
         if site.lab is not None and not guests.is_up(site.lab):
@@ -177,10 +160,10 @@ def lab() -> None:
 
 
 @lab.command("up")
-@click.argument("rdma", type=click.Choice(["siw", "rxe"]), default="siw")
+@click.argument("rdma", type=click.Choice(["siw", "rxe", "erdma"]), default="siw")
 @reported
 def lab_up(rdma: Any) -> None:
-    """Boot the guests (built on the first call) with soft-iWARP or soft-RoCE."""
+    """Boot the guests (built on the first call) with soft-iWARP, soft-RoCE, or bare, to be prepared (erdma)."""
     from kit.lab import guests
 
     for node in guests.up(rdma, say=click.echo).nodes:
@@ -188,7 +171,7 @@ def lab_up(rdma: Any) -> None:
 
 
 @lab.command("down")
-@click.argument("rdma", type=click.Choice(["siw", "rxe"]), required=False)
+@click.argument("rdma", type=click.Choice(["siw", "rxe", "erdma"]), required=False)
 @reported
 def lab_down(rdma: Any) -> None:
     """Shut the guests down; without an argument all of them."""
@@ -206,6 +189,9 @@ def lab_status() -> None:
     for line in guests.status():
         click.echo(line)
 
+
+for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.artifacts):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main()

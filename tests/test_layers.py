@@ -12,9 +12,9 @@ LAYERS = [
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection", "serving"},
+    {"device", "stage", "link", "inspection", "serving", "prepare"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
-    {"cli"},
+    {"cli", "cli_prepare", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path for path in (root() / "kit").rglob("*.py") if path != root() / "kit" / "__init__.py")

@@ -6,7 +6,21 @@ A site says which machines there are; an experiment says which stages run on whi
 from kit.params.closed import Closed, check, load, secret
 from kit.params.experiment import STAGES, Experiment, Stage
 from kit.params.link import DeviceParams, Expect, LinkParams
+from kit.params.prepare import (
+    Artifact,
+    Artifacts,
+    ContainerWanted,
+    DriverWanted,
+    ExporterWanted,
+    LimitsWanted,
+    ModeWanted,
+    NetworkWanted,
+    Prepare,
+    StorageWanted,
+    UserSpaceWanted,
+)
 from kit.params.site import Jump, Node, Site
 
-__all__ = ["STAGES", "Closed", "DeviceParams", "Expect", "Experiment", "Jump", "LinkParams", "Node", "Site", "Stage",
-           "check", "load", "secret"]
+__all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted", "Expect",
+           "Experiment", "ExporterWanted", "Jump", "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node",
+           "Prepare", "Site", "Stage", "StorageWanted", "UserSpaceWanted", "check", "load", "secret"]

@@ -41,7 +41,7 @@ class Site(Closed):
     name: Name
     title: str = ""
     nodes: dict[Literal["a", "b"], Node] | None = None
-    lab: Literal["siw", "rxe"] | None = None
+    lab: Literal["siw", "rxe", "erdma"] | None = None
     replay: str | None = None
     nominal_gbps: Annotated[float, Field(gt=0)] | None = None
     known_hosts: str = "params/known_hosts"
