@@ -125,12 +125,12 @@ def trust(site: str) -> None:
     from kit.hosts.trust import trust as remember
     from kit.sites import nodes_of, read_site
 
-    nodes, known_hosts = nodes_of(read_site(site))
-    for name, node in nodes.items():
+    ground = nodes_of(read_site(site))
+    for name, node in ground.nodes.items():
         for key in scan(node.host, node.port):
             click.echo(f"{name} ({node.host}:{node.port}): {fingerprint(key)}")
             if click.confirm("Is this the key that the node's own console shows?"):
-                remember(known_hosts, node.host, node.port, key)
+                remember(ground.known_hosts, node.host, node.port, key)
 
 
 @main.command()

@@ -29,6 +29,16 @@ class Folder:
     record: Path | None
 
 
+@dataclass(frozen=True)
+class Progress:
+    """After each point of a run: how many are done of how many, the last in a few words, and the time left."""
+
+    done: int
+    total: int
+    last: str
+    left_s: float
+
+
 def run_key(stage: str, site: Site, params: Closed) -> str:
     """The key of a run: stage, its version, site and parameters."""
     return key_of({"stage": stage, "version": VERSIONS[stage], "site": site.model_dump(),
