@@ -8,7 +8,6 @@ the pipe closes and the guard ends the guest, so that a killed `up` leaves nothi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
@@ -25,9 +24,9 @@ from typing import Any, Literal
 from kit.errors import LabError
 from kit.files import write_atomic, write_json
 from kit.lab.image import Image, cache, image
+from kit.lab.steps import Say, alone
 
 Rdma = Literal["siw", "rxe"]
-Say = Callable[[str], None]
 NODES = ("a", "b")
 _MEMORY_MIB = 384
 _KERNEL = ("console=ttyS0 quiet loglevel=4 rdinit=/init mitigations=off nopti random.trust_cpu=on no_timer_check "
@@ -68,7 +67,7 @@ class Lab:
 def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
     """Boot the guests, or give them as they are when both run. Not ready in time: once more, then LabError."""
     folder = _folder(rdma)
-    with _alone(folder):
+    with alone(folder / ".busy"):
         if is_up(rdma):
             return _read(rdma)
         built = image(say)
@@ -92,7 +91,7 @@ def down(rdma: str | None = None) -> None:
     """End the guests of one kind, or all; remove their sockets."""
     for kind in ("siw", "rxe") if rdma is None else (rdma,):
         folder = _folder(kind)
-        with _alone(folder):
+        with alone(folder / ".busy"):
             _end(folder)
 
 
@@ -289,10 +288,3 @@ def _folder(rdma: str) -> Path:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / ".busy", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
