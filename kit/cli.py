@@ -139,54 +139,57 @@ def trust(site: str) -> None:
 def clean(sites: tuple[str, ...]) -> None:
     """End every process that a killed run left: on this machine, on SITES, and on the labs that are up."""
     from kit import runner
-    from kit.lab import guests
+    from kit.lab import kinds
     from kit.params import Site
     from kit.sites import open_site, read_site
 
     click.echo(f"this machine: {runner.stop_local('')} processes ended")
-    labs = ["lab" if rdma == "erdma" else f"lab-{rdma}" for rdma in guests.KINDS if guests.is_up(rdma)]
+    labs = ["lab" if kind == "erdma" else f"lab-{kind}" for kind in kinds.KINDS if kinds.is_up(kind)]
     for name in dict.fromkeys([*sites, *labs]):
         site: Site = read_site(name)
-        if site.lab is not None and not guests.is_up(site.lab):
+        if site.lab is not None and not kinds.is_up(site.lab):
             continue
         with open_site(name, run_id="clean") as pair:
             for end in pair:
                 click.echo(f"{name}, node {end.name}: {end.host.stop('')} processes ended")
 
 
+_KINDS = ["siw", "rxe", "erdma", "pd"]
+
+
 @main.group()
 def lab() -> None:
-    """The embedded lab: two small guests with a software RDMA device each."""
+    """The embedded lab: guests with a software RDMA device each, and two nodes that serve on this machine's CPU."""
 
 
 @lab.command("up")
-@click.argument("rdma", type=click.Choice(["siw", "rxe", "erdma"]), default="siw")
+@click.argument("kind", type=click.Choice(_KINDS), default="siw")
 @reported
-def lab_up(rdma: Any) -> None:
-    """Boot the guests (built on the first call) with soft-iWARP, soft-RoCE, or bare, to be prepared (erdma)."""
-    from kit.lab import guests
+def lab_up(kind: str) -> None:
+    """Build (on the first call) and start: guests with soft-iWARP, soft-RoCE, or bare (erdma); or the serving nodes."""
+    from kit.lab import kinds
 
-    for node in guests.up(rdma, say=click.echo).nodes:
-        click.echo(f"{node.name}: {node.rdma_device} at {node.rdma_address}, ssh port {node.ssh_port}")
+    for line in kinds.up(kind, say=click.echo):
+        click.echo(line)
 
 
 @lab.command("down")
-@click.argument("rdma", type=click.Choice(["siw", "rxe", "erdma"]), required=False)
+@click.argument("kind", type=click.Choice(_KINDS), required=False)
 @reported
-def lab_down(rdma: Any) -> None:
-    """Shut the guests down; without an argument all of them."""
-    from kit.lab import guests
+def lab_down(kind: str | None) -> None:
+    """Shut one kind down; without an argument all of them."""
+    from kit.lab import kinds
 
-    guests.down(rdma)
+    kinds.down(kind)
 
 
 @lab.command("status")
 @reported
 def lab_status() -> None:
-    """Say which guests are up."""
-    from kit.lab import guests
+    """Say which kinds are up."""
+    from kit.lab import kinds
 
-    for line in guests.status():
+    for line in kinds.status():
         click.echo(line)
 
 

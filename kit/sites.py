@@ -148,11 +148,11 @@ def _serving_lab(site: Site) -> Ground:
     assert site.serving is not None, "the lab's own site says how it serves"  # noqa: S101
     environments = {name: given.model_copy(update={"at": str(made.folder), "prefix": list(made.prefix),
                                                    "env": {**made.variables, **given.env}})
-                    for name, given in site.serving.environments.items() for made in [lab.environments[name]]}
+                    for name, given in site.serving.environments.items() if (made := lab.environments[name])}
     serving = site.serving.model_copy(update={"environments": environments, "model": str(lab.model)})
     nodes = {node.name: Node(host=node.host, port=node.ssh_port, user=node.user, key_file=str(node.key_file),
                              rdma_address=node.host) for node in lab.nodes}
-    return Ground(nodes, Path(lab.known_hosts), serving, lab.proxy_file, True, {str(lab.cache): "LAB"})
+    return Ground(nodes, Path(lab.known_hosts), serving, lab.proxy, True, {str(lab.model.folder.parent): "LAB"})
 
 
 def _ssh(name: str, node: Node, run_id: str, known_hosts: Path) -> SshHost:

@@ -31,7 +31,8 @@ async def complete(request: web.Request) -> web.StreamResponse:
     identity = uuid.uuid4().hex
     transfer = {"transfer_id": f"kit-{identity}"}
     headers = {"X-Request-Id": identity}
-    first = {**body, "stream": False, "max_tokens": 1,
+    # Without ignore_eos a prompt that the prefiller ends at once hands nothing over, and the decoder waits for it.
+    first = {**body, "stream": False, "max_tokens": 1, "ignore_eos": True,
              "kv_transfer_params": {"do_remote_decode": True, "do_remote_prefill": False, **transfer}}
     for key in ("stream_options", "min_tokens"):
         first.pop(key, None)

@@ -68,10 +68,13 @@ class Wiring:
         return own or self.serving.model
 
     def env_of(self, role: Role) -> dict[str, str]:
-        """The environment of a part: the site's, the hash seed where there is something to agree on, the role's own."""
+        """The environment of a part: the site's, the hash seed where there is something to agree on, the role's own.
+
+        ``SPT_NOENV`` keeps vLLM's processes from writing their titles over the mark by which they are found and ended.
+        """
         seed = self.stack.hash_seed if self.stack.kind != "aggregated" else None
         own = self.serving.decode_env if role == "decoder" else {}
-        return {**self.serving.env, **({} if seed is None else {"PYTHONHASHSEED": str(seed)}), **own}
+        return {"SPT_NOENV": "1", **self.serving.env, **({} if seed is None else {"PYTHONHASHSEED": str(seed)}), **own}
 
 
 def parts(wiring: Wiring) -> tuple[Part, ...]:

@@ -16,7 +16,7 @@ from kit.serving.checks import Check, checks
 from kit.serving.handover import Handed, hand_over
 from kit.serving.launch import Deployment, end, folders_on, launch
 from kit.serving.memory import Load
-from kit.serving.parts import Role, Wiring, parts
+from kit.serving.parts import Role, Wiring
 from kit.serving.preflight import SOCKETS, read_serving_facts
 from kit.serving.stacks import kv_bytes_per_token, wired
 from kit.sites import Pair
@@ -103,15 +103,18 @@ def running(pair: Pair, ground: Ground, *, lifetime_s: float, say: Say = lambda 
 
 def exposed_sockets(pair: Pair, deployment: Deployment) -> Iterator[Check]:
     """One WARN for each port of the stack that listens on all interfaces, with what changes it."""
-    ports = {port: name for name, port in deployment.wiring.stack.ports.model_dump().items()}
-    for name in {part.end for part in parts(deployment.wiring)}:
-        text = pair[name].host.run(script(SOCKETS), check=True).stdout
-        for port in sorted({socket.port for socket in parse_listening_sockets(text) if socket.everywhere}):
-            if port in ports:
-                yield Check("listens_everywhere", "warn", f"node {name}: {ports[port]} {port} on all interfaces",
-                            _CLOSES.get(ports[port], "keep the nodes on a private network"))
+    wiring = deployment.wiring
+    for seat, names in ((wiring.decode, ("decoder",)), (wiring.prefill, _WITH_PREFILL)):
+        text = pair[seat.end].host.run(script(SOCKETS), check=True).stdout
+        everywhere = {socket.port for socket in parse_listening_sockets(text) if socket.everywhere}
+        for name in names:
+            port = getattr(wiring.stack.ports, name)
+            if port in everywhere:
+                yield Check("listens_everywhere", "warn", f"node {seat.end}: {name} {port} on all interfaces",
+                            _CLOSES[name])
 
 
+_WITH_PREFILL = ("master", "metadata", "master_metrics", "prefiller", "proxy", "proxy_messages", "bootstrap")
 _CLOSES = {
     "master": "--rpc_address=ADDRESS (everywhere: false in the stack)",
     "metadata": "Mooncake 0.3.7 ignores --http_metadata_server_host: let the firewall close it",
@@ -119,5 +122,6 @@ _CLOSES = {
     "decoder": "--host ADDRESS (everywhere: false in the stack)",
     "proxy": "--host ADDRESS (everywhere: false in the stack)",
     "master_metrics": "no flag does: let the firewall close it",
+    "proxy_messages": "no flag does: let the firewall close it",
     "bootstrap": "no flag does: let the firewall close it",
 }
