@@ -12,7 +12,7 @@ LAYERS = [
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection", "serving"},
+    {"device", "stage", "link", "inspection", "serving", "observe"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
     {"cli"},
 ]
