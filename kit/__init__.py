@@ -7,7 +7,7 @@ The layers, from the ground up; a module imports only from those below its own:
 3. hosts/    one small interface to a node: ssh, local, replay
 4. store     run folders and keys
 5. sites     a site opened, whatever kind it is; lab/ beside it
-6. stages    device, inspection, link/, serving/, prepare/
+6. stages    device, inspection, link/, serving/, observe/, prepare/
 7. faces     runner, compare, plots, report, record, cli, cli_prepare
 
 `tests/test_layers.py` holds it.

@@ -12,7 +12,7 @@ LAYERS = [
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection", "serving", "prepare"},
+    {"device", "stage", "link", "inspection", "serving", "observe", "prepare"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
     {"cli", "cli_prepare", "reported"},
 ]
