@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Callable
@@ -11,24 +10,8 @@ from typing import Any
 
 import click
 
-from kit import __version__
-from kit.errors import KitError, ParamsError
-
-BAD_INPUT, UNREADABLE = 2, 3
-
-
-def reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A KitError ends a command with its own text and exit code 1 (2 for wrong parameters), never with a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except KitError as error:
-            click.echo(f"kit: {error}", err=True)
-            sys.exit(BAD_INPUT if isinstance(error, ParamsError) else 1)
-
-    return wrapper
+from kit import __version__, cli_predict
+from kit.reported import reported
 
 
 @click.group()
@@ -206,6 +189,8 @@ def lab_status() -> None:
     for line in guests.status():
         click.echo(line)
 
+
+main.add_command(cli_predict.predict)
 
 if __name__ == "__main__":
     main()

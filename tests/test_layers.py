@@ -12,9 +12,10 @@ LAYERS = [
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection"},
-    {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
-    {"cli"},
+    {"device", "stage", "link", "engine", "inspection"},
+    {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc",
+     "predict"},
+    {"cli", "cli_predict", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path for path in (root() / "kit").rglob("*.py") if path != root() / "kit" / "__init__.py")
