@@ -78,13 +78,16 @@ def predict(shape: KvShape, tokens: int, *, dtype: CacheDtype = "bf16", tp: int 
 
 
 def lines_of(path: str | Path) -> dict[str, LinkModel]:
-    """Operation -> line, from the points of a link run; empty for a run of another kind."""
+    """Operation -> line, from the points of a link or a transfer-engine run; empty for a run of another kind."""
+    from kit.engine.table import samples_of_engine
     from kit.store import open_run
 
     run = open_run(path)
     if not (run.folder / "points.parquet").exists():
         return {}
     points = run.points
+    if "block_bytes" in points.columns:
+        return linkmodel.fit_each(samples_of_engine(points))
     return linkmodel.fit_each(linkmodel.samples_of_link(points)) if "t_typical_us" in points.columns else {}
 
 

@@ -45,9 +45,12 @@ def describe(done: int, total: int, left_s: float) -> str:
 
 
 def _last(record: dict[str, Any]) -> str:
+    what = record.get("tool") or record.get("operation")
     if record["outcome"] != "VALID":
-        return f"{record['tool']} {record['outcome']}: {record.get('symptom')}"
+        return f"{what} {record['outcome']}: {record.get('symptom')}"
+    if record.get("throughput_gbps") is not None:
+        return f"{what} {record['block_bytes']} B: {record['throughput_gbps']:.3g} Gb/s"
     if record.get("bandwidth_gbps") is not None:
-        return f"{record['tool']} {record['size_bytes']} B: {record['bandwidth_gbps']:.3g} Gb/s"
+        return f"{what} {record['size_bytes']} B: {record['bandwidth_gbps']:.3g} Gb/s"
     value = record.get("t_typical_us") or record.get("t_avg_us") or 0.0
-    return f"{record['tool']} {record['size_bytes']} B: {value:.3g} us"
+    return f"{what} {record['size_bytes']} B: {value:.3g} us"

@@ -14,7 +14,7 @@ LAYERS = [
     {"lab", "sites"},
     {"device", "stage", "link", "engine", "inspection"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc",
-     "predict"},
+     "predict", "engine_plots"},
     {"cli", "cli_predict", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

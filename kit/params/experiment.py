@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from kit.params.closed import Closed, Name
+from kit.params.engine import EngineParams
 from kit.params.link import DeviceParams, LinkParams
 
-STAGES: dict[str, type[Closed]] = {"02_device_info": DeviceParams, "03_link_perftest": LinkParams}
-StageName = Literal["02_device_info", "03_link_perftest"]
+STAGES: dict[str, type[Closed]] = {"02_device_info": DeviceParams, "03_link_perftest": LinkParams,
+                                 "04_transfer_engine": EngineParams}
+StageName = Literal["02_device_info", "03_link_perftest", "04_transfer_engine"]
 
 
 class Stage(Closed):
