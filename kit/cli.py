@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kit import __version__, cli_prepare
+from kit import __version__, cli_predict, cli_prepare
 from kit.reported import reported
 
 
@@ -193,7 +193,7 @@ def lab_status() -> None:
         click.echo(line)
 
 
-for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.artifacts):
+for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.artifacts, cli_predict.predict):
     main.add_command(_command)
 
 if __name__ == "__main__":

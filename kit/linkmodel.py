@@ -1,8 +1,9 @@
 """The link as a straight line: ``t = alpha + bytes / beta``, fitted by robust least squares with its uncertainty.
 
 The form is the usual one of message passing (R. Hockney, "The communication challenge for MPP", Parallel Computing 20,
-1994): ``alpha`` is what a transfer costs however small it is, ``beta`` the rate it tends to. Residuals are relative, so
-that a short transfer weighs as much as a long one, and a soft-L1 loss keeps a single bad row from bending the line.
+1994): ``alpha`` is what a transfer costs however small it is, ``beta`` the rate it tends to. Residuals are logs of
+ratios, so that a short transfer weighs as much as a long one and twice the time as much as half of it; a soft-L1 loss
+keeps a single bad row from bending the line.
 Reads and writes are fitted apart: a store's put is a WRITE, its get a READ, and on eRDMA they differ several-fold.
 """
 
@@ -122,7 +123,8 @@ def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:
     # Both parameters in units near 1: the time of the smallest transfer, and the cost of the largest one's bytes.
     alpha_unit, byte_unit = float(y.min()), float(np.median(y[x == x.max()])) / float(x.max())
     design = np.column_stack([alpha_unit / y, byte_unit * x / y])
-    found = least_squares(lambda p: design @ p - 1, np.array([0.5, 1.0]), jac=lambda _: design,
+    found = least_squares(lambda p: np.log(design @ p), np.array([0.5, 1.0]),
+                          jac=lambda p: design / (design @ p)[:, None],
                           bounds=(np.array([0.0, 1e-9]), np.inf), loss="soft_l1", f_scale=_SOFT)
     alpha, per_byte = float(found.x[0]) * alpha_unit, float(found.x[1]) * byte_unit
     degrees = len(good) - 2

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from kit.params import Closed, Expect, Experiment, Jump, LinkParams, Node, Site, Stage
+from kit.params import Closed, EngineParams, Expect, Experiment, Jump, LinkParams, Node, Site, Stage
 
 _PARTS: tuple[tuple[str, type[Closed]], ...] = (
     ("A site: `params/sites/NAME.yaml`", Site), ("A node of a site", Node), ("A host to go through", Jump),
     ("An experiment: `params/experiments/NAME.yaml`", Experiment), ("A stage of an experiment", Stage),
     ("Parameters of `03_link_perftest`", LinkParams), ("An expected failure", Expect),
+    ("Parameters of `04_transfer_engine`", EngineParams),
 )
 
 

@@ -4,6 +4,7 @@ A site says which machines there are; an experiment says which stages run on whi
 """
 
 from kit.params.closed import Closed, check, load, secret
+from kit.params.engine import EngineParams
 from kit.params.experiment import STAGES, Experiment, Stage
 from kit.params.link import DeviceParams, Expect, LinkParams
 from kit.params.prepare import (
@@ -25,7 +26,7 @@ from kit.params.site import Jump, Node, Site
 from kit.params.stack import Ports, Stack, Store
 
 __all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted",
-           "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams", "LimitsWanted",
-           "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare", "ServeBenchParams", "ServeExpect",
-           "Serving", "Site", "Stack", "Stage", "StorageWanted", "Store", "UserSpaceWanted", "check", "load",
-           "secret"]
+           "EngineParams", "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams",
+           "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare",
+           "ServeBenchParams", "ServeExpect", "Serving", "Site", "Stack", "Stage", "StorageWanted", "Store",
+           "UserSpaceWanted", "check", "load", "secret"]
