@@ -5,12 +5,37 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from kit.params import Closed, Expect, Experiment, Jump, LinkParams, Node, Site, Stage
+from kit.params import (
+    Artifact,
+    Artifacts,
+    Closed,
+    ContainerWanted,
+    DriverWanted,
+    Expect,
+    Experiment,
+    ExporterWanted,
+    Jump,
+    LimitsWanted,
+    LinkParams,
+    ModeWanted,
+    NetworkWanted,
+    Node,
+    Prepare,
+    Site,
+    Stage,
+    StorageWanted,
+    UserSpaceWanted,
+)
 
 _PARTS: tuple[tuple[str, type[Closed]], ...] = (
     ("A site: `params/sites/NAME.yaml`", Site), ("A node of a site", Node), ("A host to go through", Jump),
     ("An experiment: `params/experiments/NAME.yaml`", Experiment), ("A stage of an experiment", Stage),
     ("Parameters of `03_link_perftest`", LinkParams), ("An expected failure", Expect),
+    ("What a site's nodes shall be: `params/prepare/NAME.yaml`", Prepare), ("`limits`", LimitsWanted),
+    ("`network`", NetworkWanted), ("`driver`", DriverWanted), ("`user_space`", UserSpaceWanted),
+    ("`mode`", ModeWanted), ("`storage`", StorageWanted), ("`container`", ContainerWanted),
+    ("`exporter`", ExporterWanted), ("What may be fetched: `params/artifacts.yaml`", Artifacts),
+    ("An artifact", Artifact),
 )
 
 

@@ -10,7 +10,7 @@ from kit.errors import ParamsError
 from kit.params import Artifacts, Prepare, load
 from kit.paths import root
 from kit.prepare import driver, limits, mode, network, userspace
-from kit.prepare.engine import Done, Planned, apply_node, as_root, both_nodes, plan_node, undo_node
+from kit.prepare.engine import Done, Planned, apply_node, both_nodes, plan_node, undo_node
 from kit.prepare.facts import Question, read_facts
 from kit.prepare.item import Item, Wanted
 from kit.sites import Pair, open_site, read_site
@@ -112,12 +112,8 @@ def shown(rows: list[Planned], *, commands: bool = True) -> str:
             for step in row.plan.steps:
                 lines.append(f"  {row.item.name}: {step.what}")
                 if commands:
-                    lines.append(f"    {_one_line(str(as_root(step.command, row.facts)))}")
+                    lines += [f"      {line}" for line in step.shown()]
     return "\n".join(lines)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\n", "\n    ")
 
 
 def table(done: list[Done]) -> str:
