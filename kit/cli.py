@@ -190,7 +190,7 @@ def lab_status() -> None:
         click.echo(line)
 
 
-for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.artifacts):
+for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.doctor, cli_prepare.artifacts):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ part mounts; cat /proc/mounts
 tool dpkg dpkg-query -W -f '${Package}\t${Version}\t${db:Status-Status}\n' $packages
 tool dpkg_audit dpkg --audit
 # shellcheck disable=SC2086
+tool policy apt-cache policy $packages
+# shellcheck disable=SC2086
 tool rpm rpm -q --qf '%{NAME}\t%{VERSION}-%{RELEASE}\tinstalled\n' $packages
 tool dkms dkms status
 part units

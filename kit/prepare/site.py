@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit.errors import ParamsError
+from kit.errors import HostError, ParamsError
 from kit.params import Artifacts, Prepare, load
 from kit.paths import root
 from kit.prepare import driver, limits, mode, network, userspace
 from kit.prepare.engine import Done, Planned, apply_node, both_nodes, plan_node, undo_node
 from kit.prepare.facts import Question, read_facts
 from kit.prepare.item import Item, Wanted
+from kit.prepare.reach import unreachable
 from kit.sites import Pair, open_site, read_site
 
 Say = Callable[[str], None]
@@ -67,8 +68,21 @@ class Preparation:
     def apply(self, say: Say) -> list[Done]:
         """Both nodes at once, item by item."""
         addresses = {end.name: end.address for end in self.pair}
-        return both_nodes([end.host for end in self.pair], lambda host: apply_node(
+        done = both_nodes([end.host for end in self.pair], lambda host: apply_node(
             host, question(addresses[host.name], self.wanted), self.wanted, ITEMS, say))
+        return [*done, *self._ports()]
+
+    def _ports(self) -> list[Done]:
+        """Whether the nodes reach each other; nothing here can be put right from within a node."""
+        network = self.wanted.prepare.network
+        if network is None or not network.ports:
+            return []
+        try:
+            found = {it.node: it for it in unreachable(self.pair, network.ports)}
+        except HostError as error:
+            return [Done(end.name, "ports", "failed", str(error)) for end in self.pair]
+        return [Done(end.name, "ports", "failed", str(found[end.name])) if end.name in found
+                else Done(end.name, "ports", "unchanged") for end in self.pair]
 
     def undo(self, item: Item, say: Say) -> list[Done]:
         """Take one item back on both nodes."""

@@ -48,8 +48,8 @@ INSTALL = r"""
 export DEBIAN_FRONTEND=noninteractive
 update=$1; shift
 [ "$update" = no ] || apt-get update -q || exit 1
-apt-get install -q -y --no-install-recommends --download-only -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "$@" &&
-apt-get install -q -y --no-install-recommends --no-download -o Dpkg::Options::=--force-confold "$@"
+apt-get install -q -y --no-install-recommends --allow-downgrades --download-only -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "$@" &&
+apt-get install -q -y --no-install-recommends --allow-downgrades --no-download -o Dpkg::Options::=--force-confold "$@"
 """
 REPAIR = "DEBIAN_FRONTEND=noninteractive dpkg --configure -a"
 RPM_INSTALL = r"""
@@ -73,10 +73,18 @@ def plan(facts: Facts, wanted: Wanted) -> Plan:
         if isinstance(missing, Refusal):
             return Plan(refused=missing)
         steps += missing
-    packages = [name for name in want.packages if name not in facts.packages]
+        # With a new source, or where a run was killed after it, the system's own libraries give way to the vendor's.
+        packages = want.packages if missing else [name for name in want.packages if not _newest(facts, name)]
+    else:
+        packages = [name for name in want.packages if name not in facts.packages]
     if packages:
         steps.append(install(packages))
     return Plan(tuple(steps))
+
+
+def _newest(facts: Facts, name: str) -> bool:
+    installed = facts.packages.get(name)
+    return installed is not None and installed == facts.candidates.get(name, installed)
 
 
 def undo(facts: Facts, wanted: Wanted) -> Plan:
