@@ -253,7 +253,8 @@ def _packages(reading: _Reading) -> dict[str, str]:
 
 def _candidates(reading: _Reading) -> dict[str, str]:
     """`apt-cache policy`: package -> the version that apt would install."""
-    found = re.findall(r"^([a-z0-9][a-z0-9.+-]*):\n(?:  .*\n)*?  Candidate: (\S+)", reading.text("policy"), re.MULTILINE)
+    found = re.findall(r"^([a-z0-9][a-z0-9.+-]*):\n(?:  .*\n)*?  Candidate: (\S+)", reading.text("policy"),
+                       re.MULTILINE)
     return {name: version for name, version in found if version != "(none)"}
 
 
