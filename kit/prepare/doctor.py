@@ -16,6 +16,7 @@ from kit.prepare.finding import Finding, worst_first
 from kit.prepare.item import Wanted
 from kit.prepare.reach import unreachable
 from kit.prepare.site import ITEMS, question, read_wanted
+from kit.prepare.storage import digest_findings
 from kit.sites import End, Pair
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ def examine(pair: Pair, name: str = "") -> list[Finding]:
     if len(facts) == 2:
         found += pair_findings(facts["a"], facts["b"], wanted, apart_s)
         found += _reach(pair, wanted)
+    if wanted is not None and wanted.prepare.storage is not None:
+        found += digest_findings(pair, wanted.prepare.storage)
     return worst_first(found)
 
 

@@ -98,6 +98,8 @@ def _apply(host: Host, question: Question, wanted: Wanted, item: Item, facts: Fa
     plan = planned(item, facts, wanted)
     if plan.refused is not None:
         return Done(host.name, item.name, "failed", plan.refused.why), facts
+    if plan.waits:
+        return Done(host.name, item.name, "failed", f"still waiting: {plan.waits}"), facts
     if not plan.steps:
         return Done(host.name, item.name, "reboot" if plan.reboot else "unchanged", plan.reboot), facts
     try:

@@ -63,6 +63,7 @@ class Facts:
     in_container: bool = False
     systemd: bool = False
     tools: frozenset[str] = frozenset()
+    executables: frozenset[str] = frozenset()
     modinfo: bool = False
     modinfo_version: str = ""
     loaded: bool = False
@@ -110,14 +111,15 @@ class Question:
     packages: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
 
 def read_facts(host: Host, question: Question) -> Facts:
     """Read a node's facts in one round trip. Raises HostError when the node cannot be asked."""
-    answer = host.run(script(_SCRIPT.read_text(encoding="utf-8"), question.address, " ".join(question.packages),
-                             " ".join(question.units), " ".join(question.containers), *question.files),
-                      deadline_s=_DEADLINE_S)
+    words = (question.packages, question.units, question.containers, question.programs)
+    answer = host.run(script(_SCRIPT.read_text(encoding="utf-8"), question.address, *map(" ".join, words),
+                             *question.files), deadline_s=_DEADLINE_S)
     try:
         return facts_of(split_sections(answer.stdout), host.name)
     except ParseError as error:
@@ -170,6 +172,7 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         os_version=release.get("VERSION_ID", ""), codename=release.get("VERSION_CODENAME", ""),
         kernel=reading.get("kernel", parse_uname_r, ""), in_container=reading.text("inside").strip() == "container",
         systemd=reading.text("systemd").strip() == "yes", tools=frozenset(reading.lines("tools")),
+        executables=frozenset(reading.lines("executables")),
         modinfo=has_module, modinfo_version=version[1] if version else "",
         loaded="erdma" in modules, loaded_version=erdma.get("version", ""),
         refcount=reading.number("erdma", "refcount") or 0,

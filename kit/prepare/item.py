@@ -77,15 +77,19 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is missing on one node; nothing, when it is as wanted. ``reboot`` says why one is needed to finish."""
+    """What is missing on one node; nothing, when it is as wanted.
+
+    ``reboot`` says why one is needed to finish; ``waits`` why the steps cannot be told before earlier items are done.
+    """
 
     steps: tuple[Step, ...] = ()
     refused: Refusal | None = None
     reboot: str = ""
+    waits: str = ""
 
     @property
     def nothing(self) -> bool:
-        return not self.steps and self.refused is None and not self.reboot
+        return self == Plan()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import yaml
 from kit.params import Artifacts, Prepare, check, load
 from kit.paths import root
 from kit.prepare.facts import Container, Facts, User
-from kit.prepare.item import Plan, Wanted
+from kit.prepare.item import Plan, Step, Wanted
 
 DATA = root() / "tests" / "data" / "prepare"
 BARE = {"address": "192.168.0.11", "os_id": "debian", "os_version": "12", "codename": "bookworm",
@@ -23,7 +23,7 @@ PRINT = "A" * 40
 
 def facts_from(values: dict[str, Any]) -> Facts:
     given = BARE | values
-    for name in ("tools", "listening", "sources"):
+    for name in ("tools", "executables", "listening", "sources"):
         given[name] = frozenset(given.get(name, ()))
     for name in ("used_by", "dev_files", "erdma_options", "ipv4", "dkms"):
         given[name] = tuple(given.get(name, ()))
@@ -47,13 +47,19 @@ def wanted_from(values: dict[str, Any], *, recorded: bool) -> Wanted:
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
-    """A plan as a case writes it down: what each step is for, then the inputs of its program."""
-    found: dict[str, Any] = {"steps": [[step.what, *map(str, step.command.argv[4:])] for step in plan.steps]}
+    """A plan as a case writes it down: what each step is for, then its command, or the inputs of its program."""
+    found: dict[str, Any] = {"steps": [[step.what, *map(str, _words(step))] for step in plan.steps]}
     if plan.refused:
         found["refused"] = [plan.refused.why, plan.refused.remedy]
+    if plan.waits:
+        found["waits"] = plan.waits
     if plan.reboot:
         found["reboot"] = plan.reboot
     return found
+
+
+def _words(step: Step) -> tuple[Any, ...]:
+    return step.command.argv[4:] if step.command.argv[:2] == ("sh", "-c") else step.command.argv
 
 
 def read_case(name: str) -> dict[str, Any]:
