@@ -193,7 +193,8 @@ def lab_status() -> None:
         click.echo(line)
 
 
-for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.artifacts, cli_predict.predict):
+for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.doctor, cli_prepare.artifacts,
+                 cli_predict.predict):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -64,6 +64,25 @@ def apply(site: str, name: str, yes: bool, undo: str | None) -> None:
     sys.exit(1 if any(row.outcome in ("failed", "not tried") for row in done) else 0)
 
 
+@click.command()
+@click.argument("site")
+@_WITH
+@reported
+def doctor(site: str, name: str) -> None:
+    """Say what would stop which stage on SITE, worst first, each with its remedy. Changes nothing.
+
+    Exit code 1 when something stops a stage.
+    """
+    from kit.prepare.doctor import examine, shown
+    from kit.prepare.site import RUN_ID
+    from kit.sites import open_site
+
+    with open_site(site, run_id=RUN_ID) as pair:
+        found = examine(pair, name)
+    click.echo(shown(found))
+    sys.exit(1 if any(it.weight == "stops" for it in found) else 0)
+
+
 @click.group()
 def artifacts() -> None:
     """What a preparation fetches: params/artifacts.yaml."""

@@ -6,6 +6,7 @@
  * compat mode takes 16 TCP ports (or fails to load when one of them is taken) and announces InfiniBand with 16 GIDs.
  * Unlike the real one its connections are iWARP in either mode.
  */
+#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/netdevice.h>
 #include <linux/in.h>
@@ -73,6 +74,26 @@ static int standin_query_gid(struct ib_device *device, u32 port, int index, unio
 	return 0;
 }
 
+/* Not told by the node type: that says InfiniBand in compat mode. */
+static enum rdma_link_layer standin_link_layer(struct ib_device *device, u32 port)
+{
+	return IB_LINK_LAYER_ETHERNET;
+}
+
+static const struct ib_device_ops standin_ops = {
+	.get_link_layer = standin_link_layer,
+	.get_port_immutable = standin_immutable,
+	.query_gid = standin_query_gid,
+	.query_port = standin_query_port,
+};
+
+/* The first to set an operation wins. */
+static void standin_set_ops(struct ib_device *device, const struct ib_device_ops *others)
+{
+	ib_set_device_ops(device, &standin_ops);
+	ib_set_device_ops(device, others);
+}
+
 /* siw's own main file, with its way into the kernel replaced by ours. */
 #pragma push_macro("module_init")
 #pragma push_macro("module_exit")
@@ -89,9 +110,7 @@ static int standin_query_gid(struct ib_device *device, u32 port, int index, unio
 #define rdma_link_register(ops) ((void)(ops))
 #define rdma_link_unregister(ops) ((void)(ops))
 #define RDMA_NODE_RNIC standin_node_type()
-#define siw_query_port standin_query_port
-#define siw_get_port_immutable standin_immutable
-#define siw_query_gid standin_query_gid
+#define ib_set_device_ops(device, ops) standin_set_ops(device, ops)
 #include "siw_main.c"
 #pragma pop_macro("module_init")
 #pragma pop_macro("module_exit")
@@ -151,6 +170,7 @@ static int __init standin_init(void)
 	}
 	if (!rv)
 		return 0;
+	msleep(200);	/* siw's threads must have begun before they can be stopped */
 	siw_exit_module();
 ports:
 	ports_release();

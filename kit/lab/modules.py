@@ -28,15 +28,14 @@ def build_modules(apt: Apt, kernel: Kernel, work: Path, modules: Path, *, run: R
         if not shipped:     # without the source there is no stand-in, and the rest of the lab works
             raise
         return
-    standin = _standin(source)
+    names = ["erdma"] if shipped else ["siw", "erdma"]
+    _makefile(source, names)
+    run("make", "-C", str(headers), f"M={source}", "CC=gcc", f"-j{os.cpu_count()}", "modules")
     into = modules / "extra"
     into.mkdir(parents=True, exist_ok=True)
-    for folder, name, options in ((source, "siw", ["CONFIG_RDMA_SIW=m"]), (standin, "erdma", [])):
-        if name == "siw" and shipped:
-            continue
-        run("make", "-C", str(headers), f"M={folder}", "CC=gcc", *options, f"-j{os.cpu_count()}", "modules")
-        run("strip", "--strip-debug", str(folder / f"{name}.ko"))
-        shutil.copy(folder / f"{name}.ko", into)
+    for name in names:
+        run("strip", "--strip-debug", str(source / f"{name}.ko"))
+        shutil.copy(source / f"{name}.ko", into)
 
 
 def _sources(apt: Apt, kernel: Kernel, work: Path, run: Run) -> tuple[Path, Path]:
@@ -58,11 +57,9 @@ def _sources(apt: Apt, kernel: Kernel, work: Path, run: Run) -> tuple[Path, Path
     return headers, work / "source" / name / _DRIVER
 
 
-def _standin(source: Path) -> Path:
-    """siw's folder again, with our file in the place of its main one and a Makefile for a module named erdma."""
-    folder = source.with_name("erdma")
-    shutil.copytree(source, folder)
-    shutil.copy(_STANDIN, folder / "standin.c")
-    objects = [f"{file.stem}.o" for file in sorted(folder.glob("siw_*.c")) if file.stem != "siw_main"]
-    (folder / "Makefile").write_text(f"obj-m := erdma.o\nerdma-y := {' '.join(objects)} standin.o\n")
-    return folder
+def _makefile(source: Path, names: list[str]) -> None:
+    """Both modules of one folder and of the same objects, but for the main one: little more to build than siw alone."""
+    shutil.copy(_STANDIN, source / "standin.c")
+    shared = " ".join(f"{file.stem}.o" for file in sorted(source.glob("siw_*.c")) if file.stem != "siw_main")
+    (source / "Makefile").write_text(f"obj-m := {' '.join(f'{name}.o' for name in names)}\n"
+                                     f"siw-y := {shared} siw_main.o\nerdma-y := {shared} standin.o\n")

@@ -34,14 +34,16 @@ class Artifacts(Closed):
 
 
 class DriverWanted(Closed):
-    """The eRDMA kernel driver. ``auto`` takes the published path of the node's system.
+    """The eRDMA kernel driver. ``auto``: on Debian MLNX_OFED's sources and then the installer, elsewhere the installer.
 
     ``installer`` names the artifact of the installer, ``version`` the driver that `modinfo` must show (None: any).
+    ``trust_env_setup`` lets the vendor's env_setup.sh run, which fetches by itself what no checksum covers.
     """
 
     method: Literal["auto", "installer", "env_setup_egs", "env_setup_url", "ofed_debian"] = "auto"
     installer: Name = "erdma_installer-1.5.7"
     version: str | None = None
+    trust_env_setup: bool = False
     force_mad: bool = False
     cm_no_bound_if: bool = False
 
@@ -88,7 +90,7 @@ class StorageWanted(Closed):
 
 
 class ContainerWanted(Closed):
-    """The serving container, detached, by an image's digest. ``devices`` None: every file of /dev/infiniband."""
+    """The serving container, detached, by an image's digest; it gets every file of /dev/infiniband."""
 
     runtime: Literal["nerdctl", "docker", "podman"]
     image: Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}$")]
@@ -96,7 +98,6 @@ class ContainerWanted(Closed):
     gpus: bool = True
     models: AbsolutePath | None = "/data/models"
     shm_gib: Annotated[int, Field(ge=1, le=1024)] = 16
-    requirements: str | None = None
 
 
 class ExporterWanted(Closed):

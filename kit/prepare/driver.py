@@ -19,8 +19,9 @@ _DEB_BUILD = ("debhelper", "autotools-dev", "dkms", "libnl-3-dev", "libnl-route-
 _RPM_BUILD = ("gcc-c++", "dkms", "cmake")
 _OFED_BUILD = ("build-essential", "dpkg-dev", "quilt", "dh-python", "python3", "bzip2", "perl", "lsof", "flex", "bison")
 _BUILD_S = 3600
-# (system, version) -> the published path. Debian is on no list of the vendor; its OFED bundle is.
-METHODS = {("debian", "12"): "ofed_debian", ("ubuntu", "22.04"): "env_setup_egs", ("ubuntu", "24.04"): "env_setup_url",
+# (system, version) -> the way without anything unverified: what env_setup.sh does on Ubuntu is to fetch and run the
+# installer. Debian is on no list of the vendor; a bundle of OFED's sources for it is published.
+METHODS = {("debian", "12"): "ofed_debian", ("ubuntu", "22.04"): "installer", ("ubuntu", "24.04"): "installer",
            ("alinux", "3"): "installer", ("centos", "7"): "installer", ("anolis", "8"): "installer"}
 
 # $1 tarball, $2 folder. Unpacked aside, then renamed; the same tarball is never unpacked over a half-unpacked one.
@@ -146,13 +147,18 @@ def _run_installer(want: DriverWanted) -> list[Step]:
 
 
 def _env_setup(facts: Facts, wanted: Wanted, want: DriverWanted) -> list[Step] | Refusal:
-    egs = method_of(facts, want) == "env_setup_egs"
-    installer = [] if egs else [(want.installer, path_of(want.installer))]
-    files = _fetched(wanted, ("env_setup.sh", path_of("env_setup.sh")), *installer)
+    if not want.trust_env_setup:
+        return Refusal("env_setup.sh fetches over http, and runs as root, what no checksum covers",
+                       "use `method: installer` (verified), or say `trust_env_setup: true`")
+    files = _fetched(wanted, ("env_setup.sh", path_of("env_setup.sh")))
     if isinstance(files, Refusal):
         return files
-    # The tarball is given as a file: URL of what was verified, so that the script fetches nothing unverified itself.
-    arguments = ["--egs"] if egs else ["--url", f"file://{path_of(want.installer)}"]
+    arguments = ["--egs"]
+    if method_of(facts, want) == "env_setup_url":
+        installer = wanted.artifacts.artifacts.get(want.installer)
+        if installer is None:
+            return Refusal(f"no artifact {want.installer!r} in params/artifacts.yaml", "add it with its URL")
+        arguments = ["--url", installer.url.replace("{mirror}", wanted.mirror)]
     return [*_dependencies(facts), *files,
             shell(f"run env_setup.sh {arguments[0]}", _ENV_SETUP, path_of("env_setup.sh"), *arguments,
                   deadline_s=_BUILD_S)]

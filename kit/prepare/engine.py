@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ from kit.prepare.item import Item, Plan, Refusal, Step, Wanted
 
 Outcome = Literal["unchanged", "changed", "failed", "reboot", "not tried"]
 Say = Callable[[str], None]
+_WRONG = re.compile(r"^(E|W|Err): |[Ee]rror|mismatch|fatal|FATAL|denied|No such|not found|in use|expected")
+_SHOWN_LINES = 4
 _NO_SUDO = Refusal("commands must run as root, and this user may not use sudo without a password",
                    "connect as root, or allow it: a line `USER ALL=(ALL) NOPASSWD:ALL` in /etc/sudoers.d")
 
@@ -95,15 +98,18 @@ def _apply(host: Host, question: Question, wanted: Wanted, item: Item, facts: Fa
     plan = planned(item, facts, wanted)
     if plan.refused is not None:
         return Done(host.name, item.name, "failed", plan.refused.why), facts
+    if plan.waits:
+        return Done(host.name, item.name, "failed", f"still waiting: {plan.waits}"), facts
     if not plan.steps:
         return Done(host.name, item.name, "reboot" if plan.reboot else "unchanged", plan.reboot), facts
     try:
         for step in plan.steps:
             say(f"{host.name}: {item.name}: {step.what}")
-            _run(host, step, facts)
+            if failure := _run(host, step, facts):
+                return Done(host.name, item.name, "failed", failure), _facts_again(host, question, facts)
         facts = read_facts(host, question)
     except HostError as error:
-        return Done(host.name, item.name, "failed", str(error)), _facts_again(host, question, facts)
+        return Done(host.name, item.name, "failed", str(error)), facts
     left = planned(item, facts, wanted)
     if left.refused is not None or left.steps:
         why = left.refused.why if left.refused else f"still to do after its own commands: {left.steps[0].what}"
@@ -112,10 +118,22 @@ def _apply(host: Host, question: Question, wanted: Wanted, item: Item, facts: Fa
     return Done(host.name, item.name, "reboot" if reboot else "changed", reboot), facts
 
 
-def _run(host: Host, step: Step, facts: Facts) -> None:
-    host.run(as_root(step.command, facts), deadline_s=step.deadline_s, check=True)
+def _run(host: Host, step: Step, facts: Facts) -> str:
+    """Run a step; why it failed, or nothing. Raises HostError when the node is lost."""
+    done = host.run(as_root(step.command, facts), deadline_s=step.deadline_s)
+    if not done.ok:
+        ended = f"not ended after {step.deadline_s:g} s" if done.exit_code is None else f"exit code {done.exit_code}"
+        return "; ".join([f"{step.what}: {ended}", *_telling(done.stdout + done.stderr)])
     if step.fresh_session:
         host.close()     # limits are those of a login; the next command makes a new one
+    return ""
+
+
+def _telling(output: str) -> list[str]:
+    """The lines that say what went wrong; the last ones, where none looks like it."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if _WRONG.search(line)]
+    return list(dict.fromkeys(telling or lines))[-_SHOWN_LINES:]
 
 
 def _facts_again(host: Host, question: Question, known: Facts) -> Facts:

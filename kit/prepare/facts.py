@@ -48,6 +48,7 @@ class Container:
 class Facts:
     """One node before a preparation. Sizes in bytes, times in seconds; None where the node did not tell.
 
+    ``packages`` are the installed ones with their versions, ``candidates`` what apt would install now.
     ``modinfo`` is the erdma module for the running kernel, on disk; ``loaded`` and ``params`` that in the kernel.
     ``rights`` is how commands become root; ``address`` the node's own on the RDMA network.
     """
@@ -62,6 +63,7 @@ class Facts:
     in_container: bool = False
     systemd: bool = False
     tools: frozenset[str] = frozenset()
+    executables: frozenset[str] = frozenset()
     modinfo: bool = False
     modinfo_version: str = ""
     loaded: bool = False
@@ -84,6 +86,7 @@ class Facts:
     ipv4: tuple[str, ...] = ()
     mounts: dict[str, tuple[str, str]] = field(default_factory=dict)
     packages: dict[str, str] = field(default_factory=dict)
+    candidates: dict[str, str] = field(default_factory=dict)
     half_installed: bool = False
     dkms: tuple[str, ...] = ()
     units: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -108,14 +111,15 @@ class Question:
     packages: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
 
 def read_facts(host: Host, question: Question) -> Facts:
     """Read a node's facts in one round trip. Raises HostError when the node cannot be asked."""
-    answer = host.run(script(_SCRIPT.read_text(encoding="utf-8"), question.address, " ".join(question.packages),
-                             " ".join(question.units), " ".join(question.containers), *question.files),
-                      deadline_s=_DEADLINE_S)
+    words = (question.packages, question.units, question.containers, question.programs)
+    answer = host.run(script(_SCRIPT.read_text(encoding="utf-8"), question.address, *map(" ".join, words),
+                             *question.files), deadline_s=_DEADLINE_S)
     try:
         return facts_of(split_sections(answer.stdout), host.name)
     except ParseError as error:
@@ -168,6 +172,7 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         os_version=release.get("VERSION_ID", ""), codename=release.get("VERSION_CODENAME", ""),
         kernel=reading.get("kernel", parse_uname_r, ""), in_container=reading.text("inside").strip() == "container",
         systemd=reading.text("systemd").strip() == "yes", tools=frozenset(reading.lines("tools")),
+        executables=frozenset(reading.lines("executables")),
         modinfo=has_module, modinfo_version=version[1] if version else "",
         loaded="erdma" in modules, loaded_version=erdma.get("version", ""),
         refcount=reading.number("erdma", "refcount") or 0,
@@ -181,7 +186,7 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         memlock_bytes=_memlock(reading),
         netdev=link.get("ifname", ""), mac=link.get("address", ""), mtu_bytes=link.get("mtu"),
         max_mtu_bytes=link.get("max_mtu"), ipv4=link.get("ipv4", ()),
-        mounts=_mounts(reading), packages=_packages(reading),
+        mounts=_mounts(reading), packages=_packages(reading), candidates=_candidates(reading),
         half_installed=bool(reading.text("dpkg_audit").strip()), dkms=tuple(reading.lines("dkms")),
         units=_units(reading), containers=_containers(reading), gpus=len(reading.lines("gpus")),
         sources=frozenset(reading.lines("sources")), files=_files(reading.text("files")),
@@ -247,6 +252,13 @@ def _mounts(reading: _Reading) -> dict[str, tuple[str, str]]:
 def _packages(reading: _Reading) -> dict[str, str]:
     rows = [line.split("\t") for name in ("dpkg", "rpm") for line in reading.lines(name)]
     return {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
+
+
+def _candidates(reading: _Reading) -> dict[str, str]:
+    """`apt-cache policy`: package -> the version that apt would install."""
+    found = re.findall(r"^([a-z0-9][a-z0-9.+-]*):\n(?:  .*\n)*?  Candidate: (\S+)", reading.text("policy"),
+                       re.MULTILINE)
+    return {name: version for name, version in found if version != "(none)"}
 
 
 def _units(reading: _Reading) -> dict[str, tuple[str, str]]:

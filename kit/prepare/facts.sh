@@ -1,13 +1,13 @@
 # Reads what a preparation must know of a node; changes nothing. $1 the node's own address on the RDMA network,
-# $2 packages, $3 units, $4 containers (words, separated by blanks), then the paths of files to read whole.
+# $2 packages, $3 units, $4 containers, $5 programs (words, separated by blanks), then the paths of files to read whole.
 # Sections start with "@@kit NAME"; a tool's output ends with "@@exit CODE", or is "@@missing".
 LC_ALL=C
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export LC_ALL PATH
 limit=
 if command -v timeout >/dev/null 2>&1; then limit="timeout 10"; fi
-address=$1 packages=$2 units=$3 containers=$4
-shift 4
+address=$1 packages=$2 units=$3 containers=$4 programs=$5
+shift 5
 
 part() { printf '\n@@kit %s\n' "$1"; }
 tool() {
@@ -37,6 +37,7 @@ for t in apt-get dnf yum curl wget gpg modprobe update-initramfs dracut dkms sys
     mount.nfs podman docker nerdctl nvidia-container-cli; do
     if command -v "$t" >/dev/null 2>&1; then echo "$t"; fi
 done
+part executables; for f in $programs; do if [ -x "$f" ]; then echo "$f"; fi; done
 part modules; cat /proc/modules 2>/dev/null
 part erdma
 value version /sys/module/erdma/version
@@ -74,6 +75,8 @@ part mounts; cat /proc/mounts
 # shellcheck disable=SC2086,SC2016
 tool dpkg dpkg-query -W -f '${Package}\t${Version}\t${db:Status-Status}\n' $packages
 tool dpkg_audit dpkg --audit
+# shellcheck disable=SC2086
+tool policy apt-cache policy $packages
 # shellcheck disable=SC2086
 tool rpm rpm -q --qf '%{NAME}\t%{VERSION}-%{RELEASE}\tinstalled\n' $packages
 tool dkms dkms status

@@ -6,6 +6,7 @@ nothing to do either, and one that was killed goes on where the facts say.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,6 +56,16 @@ class Step:
     deadline_s: float = 60
     fresh_session: bool = False
 
+    def shown(self) -> list[str]:
+        """The command for a reader: a shell program with its inputs by their names, anything else as one line."""
+        argv = self.command.argv
+        if argv[:2] != ("sh", "-c"):
+            return [str(self.command)]
+        if argv[2] == WRITE_FILE:
+            return [f"| {line}" for line in str(argv[6]).splitlines()]
+        inputs = [f"${number}={_quoted(str(part))}" for number, part in enumerate(argv[4:], 1)]
+        return [*str(argv[2]).strip().splitlines(), *([f"# with {' '.join(inputs)}"] if inputs else [])]
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -66,15 +77,19 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is missing on one node; nothing, when it is as wanted. ``reboot`` says why one is needed to finish."""
+    """What is missing on one node; nothing, when it is as wanted.
+
+    ``reboot`` says why one is needed to finish; ``waits`` why the steps cannot be told before earlier items are done.
+    """
 
     steps: tuple[Step, ...] = ()
     refused: Refusal | None = None
     reboot: str = ""
+    waits: str = ""
 
     @property
     def nothing(self) -> bool:
-        return not self.steps and self.refused is None and not self.reboot
+        return self == Plan()
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,10 @@ class Wanted:
     def mirror(self) -> str:
         """The URL below which the mirror lies, without a slash at its end."""
         return self.artifacts.mirrors.get(self.prepare.mirror, self.prepare.mirror).rstrip("/")
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text).replace("\n", "\\n")
 
 
 Planner = Callable[[Facts, Wanted], Plan]

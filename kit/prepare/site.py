@@ -6,18 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit.errors import ParamsError
+from kit.errors import HostError, ParamsError
 from kit.params import Artifacts, Prepare, load
 from kit.paths import root
-from kit.prepare import driver, limits, mode, network, userspace
-from kit.prepare.engine import Done, Planned, apply_node, as_root, both_nodes, plan_node, undo_node
+from kit.prepare import container, driver, exporter, limits, mode, network, storage, userspace
+from kit.prepare.engine import Done, Planned, apply_node, both_nodes, plan_node, undo_node
 from kit.prepare.facts import Question, read_facts
 from kit.prepare.item import Item, Wanted
+from kit.prepare.reach import unreachable
 from kit.sites import Pair, open_site, read_site
 
 Say = Callable[[str], None]
 # In the order in which they build on each other.
-ITEMS: tuple[Item, ...] = (limits.ITEM, network.ITEM, driver.ITEM, userspace.ITEM, mode.ITEM)
+ITEMS: tuple[Item, ...] = (limits.ITEM, network.ITEM, driver.ITEM, userspace.ITEM, mode.ITEM,
+                           storage.ITEM, container.ITEM, exporter.ITEM)
 RUN_ID = "kit-prepare"
 
 
@@ -44,8 +46,16 @@ def question(address: str, wanted: Wanted) -> Question:
     want, packages = wanted.prepare.user_space, ["nfs-common", "nfs-utils", "dkms"]
     for name in want.packages if want else []:
         packages += dict.fromkeys([name, userspace.RPM_NAMES.get(name, name)])
-    files = (limits.PATH, network.PATH, mode.PATH, userspace.KEY, userspace.SOURCE, userspace.PIN)
-    return Question(address, tuple(packages), files=files)
+    files = [limits.PATH, network.PATH, mode.PATH, userspace.KEY, userspace.SOURCE, userspace.PIN, exporter.PATH]
+    units, containers, programs = [exporter.UNIT], [exporter.CONTAINER], []
+    if wanted.prepare.storage is not None:
+        files += storage.files(wanted.prepare.storage)
+        units.append(storage.unit_of(wanted.prepare.storage.path))
+    if wanted.prepare.container is not None:
+        containers.append(wanted.prepare.container.name)
+    if wanted.prepare.exporter is not None:
+        programs.append(wanted.prepare.exporter.binary)
+    return Question(address, tuple(packages), tuple(units), tuple(containers), tuple(programs), tuple(files))
 
 
 @dataclass
@@ -67,8 +77,30 @@ class Preparation:
     def apply(self, say: Say) -> list[Done]:
         """Both nodes at once, item by item."""
         addresses = {end.name: end.address for end in self.pair}
-        return both_nodes([end.host for end in self.pair], lambda host: apply_node(
+        done = both_nodes([end.host for end in self.pair], lambda host: apply_node(
             host, question(addresses[host.name], self.wanted), self.wanted, ITEMS, say))
+        return [*done, *self._ports(), *self._models()]
+
+    def _ports(self) -> list[Done]:
+        """Whether the nodes reach each other; nothing here can be put right from within a node."""
+        network = self.wanted.prepare.network
+        if network is None or not network.ports:
+            return []
+        try:
+            found = {it.node: it for it in unreachable(self.pair, network.ports)}
+        except HostError as error:
+            return [Done(end.name, "ports", "failed", str(error)) for end in self.pair]
+        return [Done(end.name, "ports", "failed", str(found[end.name])) if end.name in found
+                else Done(end.name, "ports", "unchanged") for end in self.pair]
+
+    def _models(self) -> list[Done]:
+        """Whether both nodes read the same models."""
+        want = self.wanted.prepare.storage
+        if want is None or want.check_file is None:
+            return []
+        found = storage.digest_findings(self.pair, want)
+        return [Done(end.name, "models", "failed" if found else "unchanged", "; ".join(it.what for it in found))
+                for end in self.pair]
 
     def undo(self, item: Item, say: Say) -> list[Done]:
         """Take one item back on both nodes."""
@@ -109,15 +141,13 @@ def shown(rows: list[Planned], *, commands: bool = True) -> str:
         missing = sum(len(row.plan.steps) for row in mine)
         lines.append(f"{node}: {missing} steps, {rights}" if missing else f"{node}: nothing to do")
         for row in mine:
+            if row.plan.waits:
+                lines.append(f"  {row.item.name}: later: {row.plan.waits}")
             for step in row.plan.steps:
                 lines.append(f"  {row.item.name}: {step.what}")
                 if commands:
-                    lines.append(f"    {_one_line(str(as_root(step.command, row.facts)))}")
+                    lines += [f"      {line}" for line in step.shown()]
     return "\n".join(lines)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\n", "\n    ")
 
 
 def table(done: list[Done]) -> str:

@@ -20,8 +20,9 @@ _NEW_KEY = "/var/lib/erdma-kit/new-key.asc"
 _RELEASES = {"ubuntu"}
 _HEAD = "# Written whole by erdma-kit; changes to it are lost.\n"
 
-# $1 new key, $2 key, $3 source, $4 its text, $5 pin, $6 its text. The lists of this one source are fetched and their
-# signature is checked; when that fails, everything is put back as it was.
+_OPTIONS = "-q -y --no-install-recommends --allow-downgrades -o Acquire::Retries=1 -o Acquire::http::Timeout=20"
+# $1 new key, $2 key, $3 source, $4 its text, $5 pin, $6 its text, then the packages. The source's own signature is
+# checked alone, then all packages are downloaded and checked. When any of it fails, all is put back as it was.
 ADD_SOURCE = r"""
 export DEBIAN_FRONTEND=noninteractive
 kept=$(mktemp -d) || exit 1
@@ -38,19 +39,20 @@ trap 'exit 143' TERM INT HUP
 mkdir -p -- "${2%/*}" "${3%/*}" "${5%/*}" &&
 cp -- "$1" "$2" && chmod 644 "$2" && printf %s "$4" >"$3" && printf %s "$6" >"$5" && chmod 644 "$3" "$5" &&
 apt-get update -q --error-on=any -o Dir::Etc::sourcelist="$3" -o Dir::Etc::sourceparts=- \
-    -o APT::Get::List-Cleanup=0 -o Acquire::Retries=1 -o Acquire::http::Timeout=20 || exit 1
-rm -f -- "$1"
+    -o APT::Get::List-Cleanup=0 -o Acquire::Retries=1 -o Acquire::http::Timeout=20 &&
+apt-get update -q || exit 1
+key=$1
+(shift 6; exec apt-get install OPTIONS --download-only "$@") || exit 1
 done=yes
-"""
-# $1 "yes" when the system's own lists are needed as well, then the packages. Downloads come first and are checked; dpkg
-# starts when all are there.
+rm -f -- "$key"
+""".replace("OPTIONS", _OPTIONS)
+# The packages. Downloads come first and are checked; dpkg starts when all are there.
 INSTALL = r"""
 export DEBIAN_FRONTEND=noninteractive
-update=$1; shift
-[ "$update" = no ] || apt-get update -q || exit 1
-apt-get install -q -y --no-install-recommends --download-only -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "$@" &&
-apt-get install -q -y --no-install-recommends --no-download -o Dpkg::Options::=--force-confold "$@"
-"""
+apt-get install OPTIONS --download-only "$@" ||
+    { apt-get update -q && apt-get install OPTIONS --download-only "$@"; } || exit 1
+apt-get install OPTIONS --no-download -o Dpkg::Options::=--force-confold "$@"
+""".replace("OPTIONS", _OPTIONS)
 REPAIR = "DEBIAN_FRONTEND=noninteractive dpkg --configure -a"
 RPM_INSTALL = r"""
 tool=dnf; command -v dnf >/dev/null 2>&1 || tool=yum
@@ -73,10 +75,18 @@ def plan(facts: Facts, wanted: Wanted) -> Plan:
         if isinstance(missing, Refusal):
             return Plan(refused=missing)
         steps += missing
-    packages = [name for name in want.packages if name not in facts.packages]
+        # With a new source, or where a run was killed after it, the system's own libraries give way to the vendor's.
+        packages = want.packages if missing else [name for name in want.packages if not _newest(facts, name)]
+    else:
+        packages = [name for name in want.packages if name not in facts.packages]
     if packages:
         steps.append(install(packages))
     return Plan(tuple(steps))
+
+
+def _newest(facts: Facts, name: str) -> bool:
+    installed = facts.packages.get(name)
+    return installed is not None and installed == facts.candidates.get(name, installed)
 
 
 def undo(facts: Facts, wanted: Wanted) -> Plan:
@@ -89,9 +99,9 @@ def repair() -> Step:
     return shell("finish a half-done package installation", REPAIR, deadline_s=1800)
 
 
-def install(packages: list[str], *, update: bool = True) -> Step:
+def install(packages: list[str]) -> Step:
     """A step that installs packages by apt."""
-    return shell(f"install {' '.join(packages)}", INSTALL, "yes" if update else "no", *packages, deadline_s=1800)
+    return shell(f"install {' '.join(packages)}", INSTALL, *packages, deadline_s=1800)
 
 
 def source_text(wanted: Wanted, suite: str) -> str:
@@ -127,7 +137,7 @@ def _source(facts: Facts, wanted: Wanted) -> list[Step] | Refusal:
     if isinstance(fetched, Refusal):
         return fetched
     return [fetched, shell(f"add the apt source {SOURCE}", ADD_SOURCE, _NEW_KEY, KEY, SOURCE, source, PIN, pin,
-                           deadline_s=600)]
+                           *want.packages, deadline_s=1800)]
 
 
 def _key_of(facts: Facts) -> str | None:
