@@ -2,7 +2,7 @@
 
 The layers, from the ground up; a module imports only from those below its own:
 
-1. pure      errors, files, stats, command, symptoms, parse/, describe, kv, kv_config, linkmodel
+1. pure      errors, files, stats, command, symptoms, parse/, describe, kv, kv_config, linkmodel, workload
 2. params    closed schemas of sites and experiments
 3. hosts/    one small interface to a node: ssh, local, replay
 4. store     run folders and keys

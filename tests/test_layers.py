@@ -7,7 +7,8 @@ import pytest
 from kit.paths import root
 
 LAYERS = [
-    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths", "kv", "kv_config", "linkmodel"},
+    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths", "kv", "kv_config", "linkmodel",
+     "workload"},
     {"params"},
     {"hosts"},
     {"store"},
