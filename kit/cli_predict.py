@@ -25,7 +25,8 @@ from kit.reported import reported
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reported
 def predict(model: str, tokens: int, gbps: float | None, runs: tuple[Path, ...], dtype: str, tp: int, block: int,
-            out_tokens: int, rate: float | None, concurrency: int | None, store_gb: float | None, as_json: bool) -> None:
+            out_tokens: int, rate: float | None, concurrency: int | None, store_gb: float | None,
+            as_json: bool) -> None:
     """Predict the hand-over of a prompt's KV cache: bytes a token, bytes, time, share of a measured prefill.
 
     With --rate or --concurrency also whether the workload asks too much of link or store, or can show nothing.

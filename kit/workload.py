@@ -93,18 +93,18 @@ def outlook(workload: Workload, stack: Stack) -> Outlook:
 def suggest(workload: Workload, stack: Stack) -> Workload | None:
     """The nearest workload that uses a tenth of the link: few tokens out, the shortest prompt that does; or None.
 
-    It never asks for more than the link or the store has.
+    It never asks for more than the store or ``max_model_len`` has, and lowers the concurrency where it must.
     """
     concurrency = workload.concurrency or 8
-    for prompt in _PROMPTS:
-        if prompt + _SHORT_OUTPUT > stack.max_model_len:
-            return None
-        tried = Workload(prompt, _SHORT_OUTPUT, concurrency=concurrency)
-        size = _moved_bytes(prompt, stack)
-        share = concurrency / _request_s(tried, stack) * size / stack.link.bytes_per_s.value
-        fits = stack.store_bytes is None or concurrency * size <= stack.store_bytes
-        if share >= WANTED_SHARE and fits:
-            return tried
+    while concurrency:
+        for prompt in _PROMPTS:
+            tried = Workload(prompt, _SHORT_OUTPUT, concurrency=concurrency)
+            size = _moved_bytes(prompt, stack)
+            share = concurrency / _request_s(tried, stack) * size / stack.link.bytes_per_s.value
+            fits = stack.store_bytes is None or concurrency * size <= stack.store_bytes
+            if share >= WANTED_SHARE and fits and prompt + _SHORT_OUTPUT <= stack.max_model_len:
+                return tried
+        concurrency //= 2
     return None
 
 
@@ -126,7 +126,7 @@ def _cautions(workload: Workload, stack: Stack, load: Outlook) -> list[Caution]:
             f"give its segments at least {2 * load.held_bytes / 1e9:.2g} GB together, or lower the concurrency"))
     if load.link_share < SHOWS_SHARE:
         better = suggest(workload, stack)
-        remedy = f"take {better}" if better else "no prompt that fits this stack does better: raise max_model_len"
+        remedy = f"take {better}" if better else "nothing that this stack holds does better: raise max_model_len or the store"
         found.append(Caution(
             "no_difference", f"{workload} uses {load.link_share:.2%} of the link (at {stack.tpot_ms:g} ms a "
             "token): it cannot tell one link from another", remedy))
