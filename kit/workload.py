@@ -126,7 +126,7 @@ def _cautions(workload: Workload, stack: Stack, load: Outlook) -> list[Caution]:
             f"give its segments at least {2 * load.held_bytes / 1e9:.2g} GB together, or lower the concurrency"))
     if load.link_share < SHOWS_SHARE:
         better = suggest(workload, stack)
-        remedy = f"take {better}" if better else "nothing that this stack holds does better: raise max_model_len or the store"
+        remedy = f"take {better}" if better else "nothing that fits does better: raise max_model_len or the store"
         found.append(Caution(
             "no_difference", f"{workload} uses {load.link_share:.2%} of the link (at {stack.tpot_ms:g} ms a "
             "token): it cannot tell one link from another", remedy))

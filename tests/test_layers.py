@@ -8,14 +8,14 @@ from kit.paths import root
 
 LAYERS = [
     {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths", "kv", "kv_config", "linkmodel",
-     "workload"},
+     "workload", "explain"},
     {"params"},
     {"hosts"},
     {"store"},
     {"lab", "sites"},
     {"device", "stage", "link", "engine", "inspection"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc",
-     "predict", "engine_plots"},
+     "predict", "engine_plots", "explain_plots"},
     {"cli", "cli_predict", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
