@@ -7,8 +7,8 @@ The layers, from the ground up; a module imports only from those below its own:
 3. hosts/    one small interface to a node: ssh, local, replay
 4. store     run folders and keys
 5. sites     a site opened, whatever kind it is; lab/ beside it
-6. stages    device, inspection, link/, engine/
-7. faces     runner, compare, plots, engine_plots, explain_plots, report, record, predict, cli, cli_predict
+6. stages    device, inspection, link/, engine/, serving/, observe/, prepare/
+7. faces     runner, compare, plots, engine_plots, explain_plots, report, record, predict, cli, cli_prepare, cli_predict
 
 `tests/test_layers.py` holds it.
 """

@@ -22,6 +22,7 @@ class Symptom:
     """One known failure. ``kind``: local, link, consequence or judged, as the table explains. Low ``rank`` wins.
 
     ``area``: whose text shows it, ``rdma`` (perftest and its kin) or ``serving`` (vLLM, LMCache, Mooncake).
+    ``cause`` is the likely cause in a few words, of rows that a verdict concludes.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Symptom:
     kind: str = "judged"
     rank: int = 0
     area: str = "rdma"
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def _rules() -> tuple[_Rule, ...]:
     rules = []
     for rank, row in enumerate(table["symptom"]):
         symptom = Symptom(row["name"], row["remedy"], row["source"], row.get("kind", "judged"), rank,
-                          row.get("area", "rdma"))
+                          row.get("area", "rdma"), row.get("cause", ""))
         patterns = tuple(re.compile(pattern, re.MULTILINE) for pattern in row.get("patterns", ()))
         transports = tuple(row["transport"]) if "transport" in row else None
         rules.append(_Rule(symptom, patterns, transports))

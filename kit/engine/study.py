@@ -9,12 +9,11 @@ from kit.engine.bench import Point, bench_command, points
 from kit.engine.sweep import row_of, sweep
 from kit.engine.table import samples_of_engine, table
 from kit.engine.verdict import Verdict, judge, link_bounds
-from kit.link.sweep import Progress
 from kit.linkmodel import LinkModel, fit_each
 from kit.params import EngineParams, check
 from kit.paths import root
 from kit.sites import Pair, open_site
-from kit.stage import open_folder, run_id_of, write_verdict
+from kit.stage import Progress, open_folder, run_id_of, write_verdict
 from kit.store import Run, hold, open_run
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from kit.engine.bench import Point, await_target, bench_command
 from kit.engine.table import COLUMNS
 from kit.errors import CommandError, DeadlineError, KitError, ParseError
 from kit.hosts.base import Completed
-from kit.link.sweep import FAILED, VALID, Progress
+from kit.link.sweep import FAILED, VALID
 from kit.params import EngineParams
 from kit.parse.perftest_types import End
 from kit.parse.transfer_engine import EngineResult, Wanted, judge_engine
 from kit.sites import Pair
+from kit.stage import Progress
 from kit.store import Run
 from kit.symptoms import find, named
 
@@ -36,7 +37,7 @@ def sweep(pair: Pair, params: EngineParams, run: Run, todo: list[Point], *,
                 break
         run.keep_point(point.key(params), record)
         left_s = (time.monotonic() - started) / (turn + 1) * (len(todo) - turn - 1)
-        on_point(Progress(turn + 1, len(todo), record, left_s))
+        on_point(Progress(turn + 1, len(todo), _said(record), left_s))
 
 
 def _point(pair: Pair, params: EngineParams, point: Point) -> dict[str, Any]:
@@ -97,3 +98,10 @@ def _end(done: Completed) -> End:
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
     """The record's line in the table."""
     return {name: record.get(name) for name in COLUMNS}
+
+
+def _said(record: dict[str, Any]) -> str:
+    """A record in a few words."""
+    if record["outcome"] != VALID:
+        return f"{record['operation']} {record['outcome']}: {record.get('symptom')}"
+    return f"{record['operation']} {record['block_bytes']} B: {record['throughput_gbps']:.3g} Gb/s"

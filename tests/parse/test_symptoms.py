@@ -90,6 +90,7 @@ SERVING_WORDS = [
     ("ValueError: Initial test run failed - Please make sure benchmark arguments are correctly specified. Error: Not "
      "Found", "bench_first_request_failed"),
     ("UserWarning: All requests failed. This is likely due to a misconfiguration", "bench_no_success"),
+    ("Never received a valid chunk to calculate TTFT.This response will be marked as failed!", "no_tokens"),
     ("Failed requests during benchmark run detected (capping to 10):", "bench_some_failed"),
     ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "engine_died"),
     ("WARNING: Logging before InitGoogleLogging() is written to STDERR", None),
