@@ -8,9 +8,9 @@ the pipe closes and the guard ends the guest, so that a killed `up` leaves nothi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -25,10 +25,11 @@ from typing import Any, Literal
 from kit.errors import LabError
 from kit.files import write_atomic, write_json
 from kit.lab.image import Image, cache, image
+from kit.lab.steps import Say, alone
 
-Rdma = Literal["siw", "rxe"]
-Say = Callable[[str], None]
+Rdma = Literal["siw", "rxe", "erdma"]
 NODES = ("a", "b")
+KINDS: dict[Rdma, str] = {"siw": "siw0", "rxe": "rxe0", "erdma": "erdma_0"}     # and their devices
 _MEMORY_MIB = 384
 _KERNEL = ("console=ttyS0 quiet loglevel=4 rdinit=/init mitigations=off nopti random.trust_cpu=on no_timer_check "
            "panic=-1 net.ifnames=0")
@@ -68,7 +69,7 @@ class Lab:
 def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
     """Boot the guests, or give them as they are when both run. Not ready in time: once more, then LabError."""
     folder = _folder(rdma)
-    with _alone(folder):
+    with alone(folder / ".busy"):
         if is_up(rdma):
             return _read(rdma)
         built = image(say)
@@ -90,9 +91,9 @@ def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
 
 def down(rdma: str | None = None) -> None:
     """End the guests of one kind, or all; remove their sockets."""
-    for kind in ("siw", "rxe") if rdma is None else (rdma,):
+    for kind in KINDS if rdma is None else (rdma,):
         folder = _folder(kind)
-        with _alone(folder):
+        with alone(folder / ".busy"):
             _end(folder)
 
 
@@ -112,7 +113,7 @@ def pid_of(rdma: str, node: str) -> int:
 def status() -> list[str]:
     """One line a kind: which guests run, and their ssh ports."""
     lines = []
-    for rdma in ("siw", "rxe"):
+    for rdma in KINDS:
         pids = _pids(_folder(rdma))
         if is_up(rdma):
             ports = ", ".join(f"{node.name}: ssh port {node.ssh_port}, pid {pids[node.name]}" for node in
@@ -186,7 +187,7 @@ def _wait_until_ready(folder: Path, name: str, guard: subprocess.Popen[bytes], p
     with _watched(guard) as ended:
         while time.monotonic() < deadline:
             text = console.read_text(errors="replace") if console.exists() else ""
-            if "lab: rdma ready" in text and _ssh_answers(port):
+            if re.search("lab: (rdma|bare,) ready", text) and _ssh_answers(port):
                 return
             if "lab: no rdma device" in text or ended(0.1):
                 break
@@ -268,7 +269,7 @@ def _read(rdma: Rdma) -> Lab:
     folder = _folder(rdma)
     state = _state(folder)
     built = Image(Path(state["image"]))
-    nodes = tuple(LabNode(name, state["ports"][name], built.user_key, f"{rdma}0", f"10.77.0.{number}")
+    nodes = tuple(LabNode(name, state["ports"][name], built.user_key, KINDS[rdma], f"10.77.0.{number}")
                   for number, name in enumerate(NODES, 1))
     return Lab(rdma, nodes, folder / "known_hosts")
 
@@ -289,10 +290,3 @@ def _folder(rdma: str) -> Path:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / ".busy", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

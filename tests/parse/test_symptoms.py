@@ -60,6 +60,10 @@ WORDS = [
 
 #: The same of the serving stack: vLLM, LMCache, Mooncake and the benchmark.
 SERVING_WORDS = [
+    ("ERROR: unknown command line flag 'use_vram'", "engine_bad_flag"),
+    ("transfer_engine_bench.cpp:522] Unsupported protocol: carrier", "engine_bad_flag"),
+    ("tcp_transport_session_impl.h:706] ClientSession: WRITE rejected by server, status 1", "engine_rejected"),
+    ("transfer_engine_bench.cpp:393] Unable to get target segment ID, please recheck", "engine_no_target"),
     ("OSError: libcudart.so.12: cannot open shared object file: No such file or directory", "library_missing"),
     ("ERROR: [Errno 98] error while attempting to bind on address ('0.0.0.0', 7100): address already in use",
      "server_port_taken"),
