@@ -113,6 +113,28 @@ def test_tools_that_are_there_are_asked(tmp_path: Path, monkeypatch: pytest.Monk
     assert "ended" in looks[3].down
 
 
+def test_a_tool_that_repeats_itself_ends_with_the_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As nvidia-smi does: it would go on for ever."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nwhile :; do echo '0, 97, 20480, 310.55'; sleep 0.05; done\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "now").write_text("0")
+    asked = {"out": str(tmp_path / "out"), "now": str(tmp_path / "now"), "period_s": 0.1, "deadline_s": 0.5,
+             "devices": None, "interfaces": ["lo"], "addresses": [], "urls": {}, "eadm": [], "gpu": True}
+    subprocess.run([sys.executable, "-I", sampler.__file__, json.dumps(asked)], check=True, timeout=30)
+    assert "gpu/0" in {look.source for look in read_samples((tmp_path / "out").read_text())}
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_samples_of_a_real_gpu() -> None:
+    looks = read_samples((DATA / "observe" / "samples_h200.jsonl").read_text())
+    power = [look.values[("power_w", 'gpu="0"')] for look in looks if look.source == "gpu/0"]
+    assert len(power) >= 11
+    assert all(80 < watts < 82 for watts in power)
+    assert {look.source for look in looks if look.down} == {"vllm"}
+
+
 def test_it_runs_alone_with_the_nodes_own_python(tmp_path: Path) -> None:
     (tmp_path / "now").write_text(f"{time.time() - 100:.4f}")
     asked = {"out": str(tmp_path / "out"), "now": str(tmp_path / "now"), "period_s": 0.1, "deadline_s": 0.5,
