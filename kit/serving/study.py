@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGE = "06_serve_bench"
+_POINT_S = 25.0       # a first guess, with its share of a stack's start
 _SPARE_S = 600.0      # a stack lives this much longer than its points may take
 Say = Callable[[str], None]
 
@@ -94,17 +95,21 @@ class ServeStudy:
                     max([*self.params.concurrency, 1] if self.params.concurrency else [self.params.prompts]))
         return survey(self.pair, self.stacks[name], load)
 
-    def measure(self, on_point: Callable[[Progress], None] = lambda _: None, say: Say = print) -> pd.DataFrame:
+    def measure(self, on_point: Callable[[Progress], None] = lambda _: None) -> pd.DataFrame:
         """Measure what is still to do, stack by stack, and give all points as one table."""
         if not self.facts:
             self.look()
-        todo, started = self.todo(), time.monotonic()
+        todo, started, turn = self.todo(), time.monotonic(), 0
+
+        def say(text: str) -> None:
+            left_s = (time.monotonic() - started) / turn * (len(todo) - turn) if turn else len(todo) * _POINT_S
+            on_point(Progress(turn, len(todo), text, left_s))
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
+            nonlocal turn
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
-            turn = todo.index(point) + 1
-            left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
-            on_point(Progress(turn, len(todo), f"{point}: {record['outcome']}", left_s))
+            turn += 1
+            say(f"{point}: {record['outcome']}")
 
         with hold(self.run.folder):
             end(self.pair)    # left behind by a killed run of this folder
@@ -142,6 +147,7 @@ class ServeStudy:
         """One stack up, its points measured, and down; where it does not come up, its points fail with the reason."""
         left = list(todo)
         try:
+            say(f"{name}: preflight, then start")
             ground = self.survey(name)
             lifetime_s = len(todo) * self.params.deadline_s + _SPARE_S
             with running(self.pair, ground, lifetime_s=lifetime_s, say=say) as up:
