@@ -7,12 +7,14 @@ from typing import Any
 
 from kit import symptoms
 from kit.errors import CommandError, DeadlineError, HostError, ParseError, UnreachableError
+from kit.observe import collect
 from kit.params import ServeBenchParams
 from kit.parse.bench import parse_bench
 from kit.parse.bench_types import BenchResult, goodput_per_s, request_rows
 from kit.serving.bench import BenchPoint, bench_command
 from kit.serving.evidence import decoder_log, evidence, handover_of, look
 from kit.serving.handover import complete, prompt
+from kit.serving.launch import Deployment
 from kit.serving.session import Up
 from kit.serving.validity import judge
 from kit.sites import Pair
@@ -39,11 +41,16 @@ def record_of(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
 def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -> dict[str, Any]:
     deployment, host = up.deployment, pair.prefill.host
     for turn in range(params.warmups):
-        complete(pair, deployment, deployment.front, prompt(point.input_tokens, seed=1 + turn + 100 * point.repeat),
-                 tokens=min(point.output_tokens, 8))
+        words = prompt(max(point.input_tokens // 4, 8), seed=1 + turn + 100 * point.repeat)    # a word is 1 to 4 tokens
+        complete(pair, deployment, deployment.front, words, tokens=min(point.output_tokens, 8))
+    sampling = collect.start(watched(pair, deployment), deadline_s=params.deadline_s + 60)
     result_file = f"{deployment.wiring.prefill.folder}/{point.key(params)}.json"
-    before = look(pair, deployment)
-    done = host.run(bench_command(deployment.wiring, point, params, result=result_file), deadline_s=params.deadline_s)
+    try:
+        before = look(pair, deployment)
+        done = host.run(bench_command(deployment.wiring, point, params, result=result_file),
+                        deadline_s=params.deadline_s)
+    finally:
+        sampled = collect.fetch(sampling)
     if done.exit_code is None:
         raise DeadlineError(f"the benchmark did not end in {params.deadline_s:g} s", node=host.name,
                             command=done.command, output=done.stdout + done.stderr,
@@ -64,7 +71,24 @@ def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
         "kv_expected_bytes": None if wanted is None else wanted.expected_bytes, "validity": validity.to_dict(),
         "start_s": deployment.ready_s, "summary": summary_of(result, params.slo_ms), "requests": _requests(result),
         "command": done.command, "output": done.stdout[-_KEPT:],
+        "samples": [{"node": one.node, "text": one.text, "trouble": one.trouble} for one in sampled],
     }
+
+
+def watched(pair: Pair, deployment: Deployment) -> list[collect.Watched]:
+    """What is sampled during a benchmark: each instance's node, under the instance's role."""
+    wiring, found = deployment.wiring, []
+    for part in deployment.parts:
+        if part.health is None or part.role == "proxy":
+            continue
+        urls = {"vllm": f"{part.url}/metrics"}
+        if part.role == "prefiller" and wiring.stack.kind == "store":
+            urls["mooncake"] = f"http://{part.address}:{wiring.stack.ports.master_metrics}/metrics"
+        device = wiring.seat_of(part.role).device
+        sources = collect.Sources(urls, devices=(device,) if device else None, addresses=(part.address,),
+                                  interfaces=(wiring.serving.interface,) if wiring.serving.interface else ())
+        found.append(collect.Watched(part.role, pair[part.end].host, sources))
+    return found
 
 
 def summary_of(result: BenchResult, slo_ms: dict[Any, float]) -> dict[str, Any]:

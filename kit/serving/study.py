@@ -11,6 +11,8 @@ from kit import symptoms
 from kit.device import NodeFacts, read_facts
 from kit.errors import HostError, KitError, StackError
 from kit.files import write_json
+from kit.observe.collect import Recorded
+from kit.observe.table import table as observed
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
 from kit.serving.launch import end
@@ -26,6 +28,7 @@ from kit.store import Run, hold
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 STAGE = "06_serve_bench"
 _SPARE_S = 600.0      # a stack lives this much longer than its points may take
@@ -109,6 +112,16 @@ class ServeStudy:
                 self._measure_stack(name, [point for point in todo if point.stack == name], done, say)
         return self._keep_tables()
 
+    def over_time(self, stack: str, repeat: int = 0) -> Figure:
+        """Bytes, requests and KV cache use of one benchmark, prefiller and decoder side by side."""
+        import pandas as pd
+
+        from kit.observe.plots import over_time
+
+        samples = pd.read_parquet(self.run.folder / "samples.parquet")
+        return over_time(samples[(samples["stack"] == stack) & (samples["repeat"] == repeat)],
+                         title=f"{stack}, one benchmark over time", about=self.pair.site.title)
+
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
         frame = self.run.points
@@ -148,16 +161,23 @@ class ServeStudy:
         return {"expected": record["outcome"] == wanted.outcome.upper() and record["symptom"] == wanted.symptom}
 
     def _keep_tables(self) -> pd.DataFrame:
-        """points.parquet and requests.parquet of all points."""
-        kept, rows, requests = self.run.finished_points(), [], []
+        """points.parquet, requests.parquet and samples.parquet of all points."""
+        import pandas as pd
+
+        kept, rows, requests, samples = self.run.finished_points(), [], [], []
         for point in points(self.params):
             record = kept[point.key(self.params)]
             axes = {"site": self.pair.site.name, **point.axes}
             rows.append({**axes, **record, **record.get("summary", {})})
             requests += [{**axes, "outcome": record["outcome"], **request} for request in record.get("requests", ())]
+            if record.get("samples"):
+                samples.append(observed([Recorded(**one) for one in record["samples"]]).assign(
+                    **{name: value for name, value in axes.items() if value is not None}))
         frame = table(rows, COLUMNS)
         self.run.keep_points(frame)
         self.run.keep_table("requests", table(requests, REQUEST_COLUMNS))
+        if samples:
+            self.run.keep_table("samples", pd.concat(samples, ignore_index=True))
         return frame
 
 
