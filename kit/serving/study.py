@@ -98,6 +98,9 @@ class ServeStudy:
         todo, started = self.todo(), time.monotonic()
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
+            samples = record.pop("samples", None)
+            if samples is not None:
+                self.run.keep_table(f"samples/{point.key(self.params)}", samples)
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
             turn = todo.index(point) + 1
             left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
@@ -108,6 +111,15 @@ class ServeStudy:
             for name in dict.fromkeys(point.stack for point in todo):
                 self._measure_stack(name, [point for point in todo if point.stack == name], done, say)
         return self._keep_tables()
+
+    def samples(self, point: BenchPoint) -> pd.DataFrame:
+        """What the nodes did while a point was measured, once a second (`kit.observe.table`, `kit.observe.plots`)."""
+        import pandas as pd
+
+        from kit.observe.table import table as empty
+
+        path = self.run.folder / "samples" / f"{point.key(self.params)}.parquet"
+        return pd.read_parquet(path) if path.exists() else empty([])
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
