@@ -90,6 +90,20 @@ def test_nonsense_is_bad_input(model, argv, said):
     assert "Traceback" not in done.output
 
 
+def test_a_workload_is_judged(model):
+    done = kit("--model", model, "--tokens", 512, "--gbps", 25, "--out-tokens", 4096, "--concurrency", 32,
+               "--store-gb", "0.1")
+    assert done.exit_code == 0
+    assert "0.37% of the link" in done.output
+    assert "cannot tell one link from another" in done.output
+    assert "will evict" in done.output
+    fine = kit("--model", model, "--tokens", 4096, "--gbps", 25, "--concurrency", 8)
+    assert fine.output.endswith("nothing to warn of\n")
+    told = json.loads(kit("--model", model, "--tokens", 4096, "--gbps", 25, "--rate", 99, "--json").output)
+    assert told["workload"]["cautions"][0]["name"] == "link_exceeded"
+    assert kit("--model", model, "--tokens", 512, "--rate", 1).exit_code == 2
+
+
 def test_a_config_without_layers_is_bad_input(model):
     (model / "config.json").write_text('{"model_type": "qwen2", "num_attention_heads": 28}')
     done = kit("--model", model, "--tokens", 5)

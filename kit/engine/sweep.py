@@ -23,6 +23,7 @@ from kit.symptoms import find, named
 _READY_S = 20
 _ATTEMPTS = 3        # to reach a target whose memory was not registered yet; a measurement is never repeated
 _NOT_MET = "engine_no_target"
+_NOT_FOUND = 127     # a shell's exit code for a program that is not there
 
 
 def sweep(pair: Pair, params: EngineParams, run: Run, todo: list[Point], *,
@@ -82,8 +83,11 @@ def _no_target(error: KitError | None, server: Completed) -> dict[str, Any]:
     hit = find(server.stdout + server.stderr, area="serving")
     if hit is not None:
         return {"symptom": hit[0].name, "remedy": hit[0].remedy, "line": hit[1]}
-    name = "deadline" if isinstance(error, DeadlineError) else "no_result"
-    return {"symptom": name, "remedy": named(name).remedy, "line": error.what if error else ""}
+    last = (server.stderr.strip().splitlines() or [error.what if error else ""])[-1]
+    name = "program_missing" if server.exit_code == _NOT_FOUND else "no_result"
+    if isinstance(error, DeadlineError):
+        name = "deadline"
+    return {"symptom": name, "remedy": named(name).remedy, "line": last}
 
 
 def _end(done: Completed) -> End:

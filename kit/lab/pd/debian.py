@@ -18,7 +18,7 @@ from kit.store import key_of
 
 # vLLM loads libnuma, Mooncake libibverbs and libcurl. nss-wrapper: see `kit.lab.pd.sshd`.
 _PACKAGES = ("libnuma1", "libibverbs1", "libcurl4", "openssh-server", "openssh-sftp-server", "libnss-wrapper")
-_LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64")
+LIBRARIES = ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib64")     # where packages put them
 
 
 def debian(say: Say = print) -> Path:
@@ -43,7 +43,7 @@ def debian(say: Say = print) -> Path:
 def library_path(say: Say = print) -> str:
     """LD_LIBRARY_PATH for what was unpacked."""
     folder = debian(say)
-    return ":".join(str(folder / name) for name in _LIBRARIES if (folder / name).is_dir())
+    return ":".join(str(folder / name) for name in LIBRARIES if (folder / name).is_dir())
 
 
 def _check_host() -> None:

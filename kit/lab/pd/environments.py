@@ -75,8 +75,8 @@ def environment(name: Name, say: Say = print) -> Environment:
     check_cpu(Path("/proc/cpuinfo").read_text())
     python = find_python()
     lock = read_lock(name)
-    base = cache() / "lab" / "pd"
-    folder = base / f"{name}-{key_of([_BUILD, lock.text, torch_without_cuda(lock.version('torch')), python])}"
+    folder = _folder(name, lock, python)
+    base = folder.parent
     variables = {**_NO_GPU, **_QUIET, **_FOUND, "VLLM_CPU_OMP_THREADS_BIND": _BIND[name],
                  "LD_LIBRARY_PATH": library_path(say)}
     base.mkdir(parents=True, exist_ok=True)
@@ -92,9 +92,7 @@ def environment(name: Name, say: Say = print) -> Environment:
 
 def built(name: Name) -> bool:
     """Whether `environment` would give it without building."""
-    lock = read_lock(name)
-    key = key_of([_BUILD, lock.text, torch_without_cuda(lock.version("torch")), find_python()])
-    return (cache() / "lab" / "pd" / f"{name}-{key}").exists()
+    return _folder(name, read_lock(name), find_python()).exists()
 
 
 def check_cpu(cpuinfo: str) -> None:
@@ -130,6 +128,11 @@ def fixed_addresses(python: Path) -> tuple[str, ...]:
                        "processes would agree on a cache key", remedy="use Python 3.12 or newer, or allow setarch -R "
                                                                     "(personality) in this container")
     return prefix
+
+
+def _folder(name: Name, lock: Lock, python: str) -> Path:
+    without_cuda = torch_without_cuda(lock.version("torch"))
+    return cache() / "lab" / "pd" / f"{name}-{key_of([_BUILD, lock.text, without_cuda, python])}"
 
 
 def _hash(*argv: str) -> str:
@@ -228,8 +231,10 @@ def _pip(aside: Path, requirements: str, action: str = "install", *options: str)
 
 
 def _run(argv: Sequence[str], *, env: dict[str, str] | None = None, remedy: str = "") -> None:
+    # A build that is killed takes its step along: an orphaned pip would go on filling the disk.
+    guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, env=env,
+        done = subprocess.run([*guard, *argv], capture_output=True, text=True, errors="replace", check=False, env=env,
                               stdin=subprocess.DEVNULL, timeout=_STEP_S)
     except subprocess.TimeoutExpired as error:
         raise LabError(f"not done after {_STEP_S} s: {' '.join(argv)[:160]}",

@@ -20,6 +20,7 @@ from pathlib import Path
 from kit.errors import LabError
 from kit.files import write_atomic
 from kit.lab.packages import find_tool
+from kit.lab.pd.debian import LIBRARIES
 from kit.lab.pd.processes import MARK
 
 ADDRESSES = {"a": "127.0.0.1", "b": "127.0.0.2"}
@@ -90,8 +91,8 @@ def start(server: SshServer, tools: Path, library_path: str) -> subprocess.Popen
     """Start the server. It is ready when `wait_until_ready` returns. Raises LabError where there is no sshd."""
     sshd = tools / "usr/sbin/sshd"
     program = str(sshd) if sshd.exists() else find_tool("sshd")
-    wrapper = next((path for path in [*tools.rglob("libnss_wrapper.so"), *Path("/usr/lib").rglob("libnss_wrapper.so")]),
-                   None)
+    wrapper = next((path for root in (tools, Path("/")) for name in LIBRARIES
+                    if (path := root / name / "libnss_wrapper.so").exists()), None)
     if program is None or wrapper is None:
         raise LabError("the lab's ssh server is missing from the cache", remedy=f"remove {tools} and try again")
     if os.geteuid() == 0:
