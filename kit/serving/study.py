@@ -11,8 +11,6 @@ from kit import symptoms
 from kit.device import NodeFacts, read_facts
 from kit.errors import HostError, KitError, StackError
 from kit.files import write_json
-from kit.observe.collect import Recorded
-from kit.observe.table import table as observed
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
 from kit.serving.launch import end
@@ -107,6 +105,9 @@ class ServeStudy:
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
             nonlocal turn
+            samples = record.pop("samples", None)
+            if samples is not None:
+                self.run.keep_table(f"samples/{point.key(self.params)}", samples)
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
             turn += 1
             say(f"{point}: {record['outcome']}")
@@ -117,15 +118,21 @@ class ServeStudy:
                 self._measure_stack(name, [point for point in todo if point.stack == name], done, say)
         return self._keep_tables()
 
-    def over_time(self, stack: str, repeat: int = 0) -> Figure:
-        """Bytes, requests and KV cache use of one benchmark, prefiller and decoder side by side."""
+    def samples(self, point: BenchPoint) -> pd.DataFrame:
+        """What the nodes did while a point was measured, once a second (`kit.observe.table`, `kit.observe.plots`)."""
         import pandas as pd
 
+        from kit.observe.table import table as empty
+
+        path = self.run.folder / "samples" / f"{point.key(self.params)}.parquet"
+        return pd.read_parquet(path) if path.exists() else empty([])
+
+    def over_time(self, stack: str, repeat: int = 0) -> Figure:
+        """Bytes, requests and KV cache use of a stack's benchmark, prefiller and decoder side by side."""
         from kit.observe.plots import over_time
 
-        samples = pd.read_parquet(self.run.folder / "samples.parquet")
-        return over_time(samples[(samples["stack"] == stack) & (samples["repeat"] == repeat)],
-                         title=f"{stack}, one benchmark over time", about=self.pair.site.title)
+        point = next(point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat))
+        return over_time(self.samples(point), title=f"{stack}, one benchmark over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
@@ -167,23 +174,16 @@ class ServeStudy:
         return {"expected": record["outcome"] == wanted.outcome.upper() and record["symptom"] == wanted.symptom}
 
     def _keep_tables(self) -> pd.DataFrame:
-        """points.parquet, requests.parquet and samples.parquet of all points."""
-        import pandas as pd
-
-        kept, rows, requests, samples = self.run.finished_points(), [], [], []
+        """points.parquet and requests.parquet of all points."""
+        kept, rows, requests = self.run.finished_points(), [], []
         for point in points(self.params):
             record = kept[point.key(self.params)]
             axes = {"site": self.pair.site.name, **point.axes}
             rows.append({**axes, **record, **record.get("summary", {})})
             requests += [{**axes, "outcome": record["outcome"], **request} for request in record.get("requests", ())]
-            if record.get("samples"):
-                samples.append(observed([Recorded(**one) for one in record["samples"]]).assign(
-                    **{name: value for name, value in axes.items() if value is not None}))
         frame = table(rows, COLUMNS)
         self.run.keep_points(frame)
         self.run.keep_table("requests", table(requests, REQUEST_COLUMNS))
-        if samples:
-            self.run.keep_table("samples", pd.concat(samples, ignore_index=True))
         return frame
 
 
