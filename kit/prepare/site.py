@@ -87,11 +87,11 @@ class Preparation:
         if network is None or not network.ports:
             return []
         try:
-            found = {it.node: it for it in unreachable(self.pair, network.ports)}
+            found = unreachable(self.pair, network.ports)
         except HostError as error:
             return [Done(end.name, "ports", "failed", str(error)) for end in self.pair]
-        return [Done(end.name, "ports", "failed", str(found[end.name])) if end.name in found
-                else Done(end.name, "ports", "unchanged") for end in self.pair]
+        why = {end.name: "; ".join(it.what for it in found if it.node == end.name) for end in self.pair}
+        return [Done(name, "ports", "failed" if text else "unchanged", text) for name, text in why.items()]
 
     def _models(self) -> list[Done]:
         """Whether both nodes read the same models."""

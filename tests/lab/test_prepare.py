@@ -12,9 +12,9 @@ from kit.command import command, script
 from kit.hosts.base import Listening
 from kit.lab import guests
 from kit.prepare.doctor import examine
-from kit.prepare.engine import apply_node
 from kit.prepare.facts import read_facts
-from kit.prepare.site import ITEMS, open_preparation, question
+from kit.prepare.reach import unreachable
+from kit.prepare.site import item_named, open_preparation, question
 from kit.prepare.storage import digest_findings
 
 pytestmark = pytest.mark.lab
@@ -118,14 +118,26 @@ def test_a_taken_port_is_named_and_the_kernel_agrees(prepared):
     assert outcomes(lab.apply(**QUIET)) == {"mode": "changed"}
 
 
-def test_undo_takes_back_the_files(prepared):
+def test_a_blocked_network_is_found(prepared):
     lab = prepared()
+    lab.pair.a.host.run(command("ip", "route", "add", "blackhole", "10.77.0.2/32"), check=True)
+    try:
+        found = unreachable(lab.pair, [18515, 18516])
+    finally:
+        lab.pair.a.host.run(command("ip", "route", "del", "blackhole", "10.77.0.2/32"), check=True)
+    assert [(it.weight, it.node, it.what) for it in found] == [
+        ("stops", "a", "cannot connect to node b on TCP port 18515, 18516"),
+        ("stops", "b", "cannot connect to node a on TCP port 18515, 18516")]
+
+
+def test_undo_takes_back_the_file(prepared):
+    lab = prepared(limits={})
     lab.apply(**QUIET)
-    for item in ITEMS[:2]:
-        assert {row.outcome for row in lab.undo(item, **QUIET)} <= {"changed", "unchanged"}
+    assert {row.outcome for row in lab.undo(item_named("limits"), **QUIET)} == {"changed"}
+    assert {row.outcome for row in lab.undo(item_named("limits"), **QUIET)} == {"unchanged"}
     facts = read_facts(lab.pair.a.host, question(lab.pair.a.address, lab.wanted))
-    assert "/etc/security/limits.d/90-erdma-kit.conf" not in facts.files
-    assert facts.memlock_bytes is not None
+    assert facts.text("/etc/security/limits.d/90-erdma-kit.conf") is None
+    assert facts.memlock_bytes == 8 << 20
 
 
 KILLED_AT = """
@@ -140,23 +152,24 @@ def say(line):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 lab = open_preparation("lab")
-apply_node(lab.pair.a.host, question(lab.pair.a.address, lab.wanted), lab.wanted, ITEMS, say)
+end = lab.pair[sys.argv[2]]
+apply_node(end.host, question(end.address, lab.wanted), lab.wanted, ITEMS, say)
 """
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
-def test_killed_at_any_step_it_ends_in_the_same_state(prepared, step):
+@pytest.mark.parametrize("steps", [(1, 2), (3, 4)], ids=str)
+def test_killed_at_any_step_it_ends_in_the_same_state(prepared, steps):
+    """Node a is killed at one of its four steps, node b at another."""
     lab = prepared()
-    host, asked = lab.pair.a.host, question(lab.pair.a.address, lab.wanted)
-    host.run(script(RESET), check=True)
-    host.close()
-    done = subprocess.run([sys.executable, "-c", KILLED_AT, str(step)], timeout=60, env=dict(os.environ), check=False)
-    assert done.returncode == -signal.SIGKILL
-    apply_node(host, asked, lab.wanted, ITEMS, **QUIET)
-    facts = read_facts(host, asked)
-    assert facts.params["compat_mode"] == "Y"
-    assert (facts.mtu_bytes, facts.memlock_bytes) == (9000, None)
-    assert all(item.plan(facts, lab.wanted).nothing for item in ITEMS if getattr(lab.wanted.prepare, item.part))
+    lab.pair.both(lambda end: end.host.run(script(RESET), check=True))
+    runs = [subprocess.Popen([sys.executable, "-c", KILLED_AT, str(step), end.name], env=dict(os.environ))
+            for step, end in zip(steps, lab.pair, strict=True)]
+    assert [run.wait(60) for run in runs] == [-signal.SIGKILL] * 2
+    lab.pair.close()     # a login from before the limits
+    assert {row.outcome for row in lab.apply(**QUIET)} <= {"changed", "unchanged"}
+    for row in lab.plan():
+        assert row.plan.nothing
+        assert (row.facts.params["compat_mode"], row.facts.mtu_bytes, row.facts.memlock_bytes) == ("Y", 9000, None)
 
 
 def test_models_by_nfs_are_the_same_on_both_nodes(prepared):
