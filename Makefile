@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: lab test bench check lock notebook clean
+.PHONY: lab test bench check lock lock-pd notebook clean
 
 lab: $(VENV)/ready
 	$(BIN)/kit run lab-link
@@ -14,6 +14,7 @@ test: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/observe.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -22,6 +23,13 @@ check: $(VENV)/ready
 lock: $(VENV)/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	    --group dev pyproject.toml --output-file requirements.lock
+
+# The lab's serving environments. New locks are new environments: some GB and minutes for everyone.
+lock-pd: $(VENV)/ready
+	for name in recipe current; do \
+	    $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	        --no-header --no-annotate --override kit/lab/pd/$$name.override kit/lab/pd/$$name.in \
+	        --output-file kit/lab/pd/$$name.lock || exit 1; done
 
 notebook: $(VENV)/ready
 	$(BIN)/jupyter lab notebooks

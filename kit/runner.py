@@ -208,21 +208,21 @@ class Labs:
 
     def need(self, site_name: str) -> None:
         """Boot the site's lab when it has one and it is down."""
-        from kit.lab import guests
+        from kit.lab import kinds
 
         lab = read_site(site_name).lab
         if lab is None:
             return
-        if not guests.is_up(lab):
+        if not kinds.is_up(lab):
             self._booted.add(lab)
-        guests.up(lab, say=self._say)
+        kinds.up(lab, say=self._say)
 
     def release(self, still_needed: set[str]) -> None:
-        from kit.lab import guests
+        from kit.lab import kinds
 
         wanted = {read_site(name).lab for name in still_needed}
         for lab in sorted(self._booted - wanted):
-            guests.down(lab)
+            kinds.down(lab)
             self._booted.discard(lab)
 
 

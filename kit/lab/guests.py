@@ -8,7 +8,6 @@ the pipe closes and the guard ends the guest, so that a killed `up` leaves nothi
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -26,9 +25,9 @@ from typing import Any, Literal
 from kit.errors import LabError
 from kit.files import write_atomic, write_json
 from kit.lab.image import Image, cache, image
+from kit.lab.steps import Say, alone
 
 Rdma = Literal["siw", "rxe", "erdma"]
-Say = Callable[[str], None]
 NODES = ("a", "b")
 KINDS: dict[Rdma, str] = {"siw": "siw0", "rxe": "rxe0", "erdma": "erdma_0"}     # and their devices
 _MEMORY_MIB = 384
@@ -70,7 +69,7 @@ class Lab:
 def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
     """Boot the guests, or give them as they are when both run. Not ready in time: once more, then LabError."""
     folder = _folder(rdma)
-    with _alone(folder):
+    with alone(folder / ".busy"):
         if is_up(rdma):
             return _read(rdma)
         built = image(say)
@@ -94,7 +93,7 @@ def down(rdma: str | None = None) -> None:
     """End the guests of one kind, or all; remove their sockets."""
     for kind in KINDS if rdma is None else (rdma,):
         folder = _folder(kind)
-        with _alone(folder):
+        with alone(folder / ".busy"):
             _end(folder)
 
 
@@ -291,10 +290,3 @@ def _folder(rdma: str) -> Path:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with open(folder / ".busy", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -5,8 +5,6 @@ What the distribution's kernel lacks is built in `kit.lab.modules`.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
 import lzma
@@ -15,8 +13,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +20,9 @@ from kit.errors import LabError
 from kit.files import write_atomic, write_json
 from kit.lab.modules import build_modules
 from kit.lab.packages import GUEST, HOST, Apt, check_host, find_tool, unpack
+from kit.lab.steps import Say, alone, step
 from kit.store import key_of
 
-Say = Callable[[str], None]
 _HERE = Path(__file__).parent
 _SOURCES = ("packages.py", "image.py", "modules.py", "init.sh", "erdma.c")
 _MODULES = ("virtio_pci", "virtio_net", "virtio_rng", "ib_uverbs", "rdma_ucm", "rdma_rxe", "siw", "erdma",
@@ -81,7 +77,7 @@ def image(say: Say = print) -> Image:
     """The image, built when the cache has none for this version of the build. Raises LabError."""
     folder = cache() / "lab"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / ".building"):
+    with alone(folder / ".building"):
         index = folder / "index.json"
         known = json.loads(index.read_text()) if index.exists() else {}
         found = folder / known.get(_sources_hash(), "none")
@@ -99,21 +95,21 @@ def image(say: Say = print) -> Image:
 
 def _build(work: Path, folder: Path, say: Say) -> str:
     apt = Apt(work / "apt")
-    with _step(say, "package lists"):
+    with step(say, "package lists"):
         apt.update()
     kernel = apt.kernel()
-    with _step(say, f"kernel {kernel.release}"):
+    with step(say, f"kernel {kernel.release}"):
         kernel_debs = apt.download(kernel.packages, work / "debs/kernel", closure=False, whole=False)
         unpack(kernel_debs, work / "kernel")
-    with _step(say, "guest packages"):
+    with step(say, "guest packages"):
         guest_debs = apt.download(GUEST, work / "debs/guest", closure=True, whole=True)
-    with _step(say, "QEMU"):
+    with step(say, "QEMU"):
         tool_debs = apt.download(HOST, work / "debs/host", closure=True, whole=False)
         unpack(tool_debs, work / "out/tools")
     modules = work / "kernel" / ("usr/lib/modules" if (work / "kernel/usr/lib/modules").exists() else "lib/modules")
-    with _step(say, "siw and the erdma stand-in"):
+    with step(say, "siw and the erdma stand-in"):
         build_modules(apt, kernel, work, modules / kernel.release, run=_run)
-    with _step(say, "image"):
+    with step(say, "image"):
         _guest_root([deb for deb in guest_debs if not _UNUSED.match(deb.name)], work / "root")
         _copy_modules(work / "root", modules, kernel.release)
         _accounts(work / "root", work / "out")
@@ -246,18 +242,3 @@ def _sources_hash() -> str:
     for name in _SOURCES:
         digest.update((_HERE / name).read_bytes())
     return digest.hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def _step(say: Say, name: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    say(f"  {name}: {time.monotonic() - started:.1f} s")
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One build at a time in this cache; a killed one lets go by itself."""
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -4,6 +4,7 @@ A site says which machines there are; an experiment says which stages run on whi
 """
 
 from kit.params.closed import Closed, check, load, secret
+from kit.params.engine import EngineParams
 from kit.params.experiment import STAGES, Experiment, Stage
 from kit.params.link import DeviceParams, Expect, LinkParams
 from kit.params.prepare import (
@@ -19,8 +20,13 @@ from kit.params.prepare import (
     StorageWanted,
     UserSpaceWanted,
 )
+from kit.params.serve import LaunchParams, ServeBenchParams, ServeExpect
+from kit.params.serving import Environment, Serving
 from kit.params.site import Jump, Node, Site
+from kit.params.stack import Ports, Stack, Store
 
-__all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted", "Expect",
-           "Experiment", "ExporterWanted", "Jump", "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node",
-           "Prepare", "Site", "Stage", "StorageWanted", "UserSpaceWanted", "check", "load", "secret"]
+__all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted",
+           "EngineParams", "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams",
+           "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare",
+           "ServeBenchParams", "ServeExpect", "Serving", "Site", "Stack", "Stage", "StorageWanted", "Store",
+           "UserSpaceWanted", "check", "load", "secret"]
