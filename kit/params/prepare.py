@@ -116,6 +116,13 @@ class ExporterWanted(Closed):
         return self
 
 
+class SetupParams(Closed):
+    """Parameters of ``01_driver_setup``. ``preparation`` empty: that of the site's name; ``apply`` false only plans."""
+
+    preparation: str = ""
+    apply: bool = False
+
+
 class Prepare(Closed):
     """What the nodes of a site shall be. ``mirror`` is a name of params/artifacts.yaml or a URL of one's own."""
 

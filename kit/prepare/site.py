@@ -64,6 +64,7 @@ class Preparation:
 
     pair: Pair
     wanted: Wanted
+    name: str
 
     def plan(self) -> list[Planned]:
         """Every item of both nodes. Reads facts, changes nothing."""
@@ -112,10 +113,11 @@ class Preparation:
         self.pair.close()
 
 
-def open_preparation(site: str, name: str = "", record: Path | None = None) -> Preparation:
+def open_preparation(site: str, name: str = "") -> Preparation:
     """Open a site with its preparation, by default the one of its own name. Raises ParamsError."""
-    wanted = read_wanted(name or read_site(site).name)
-    return Preparation(open_site(site, run_id=RUN_ID, record=record), wanted)
+    name = name or read_site(site).name
+    wanted = read_wanted(name)
+    return Preparation(open_site(site, run_id=RUN_ID), wanted, name)
 
 
 def item_named(name: str) -> Item:
