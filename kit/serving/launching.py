@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import symptoms
-from kit.device import read_facts
 from kit.errors import HostError, KitError, ParamsError, StackError
 from kit.files import write_json
 from kit.params import LaunchParams, Stack, check
@@ -52,19 +51,11 @@ class Launching:
     up: Up | None = None
     error: KitError | None = None
 
-    def look(self) -> pd.DataFrame:
-        """Read both nodes' facts and keep the fingerprint. Raises HostError."""
-        import pandas as pd
-
-        facts = self.pair.both(lambda one: read_facts(one.host, device=one.device or None))
-        prints = {name: told.fingerprint() for name, told in facts.items()}
-        write_json(self.run.folder / "fingerprint.json", prints)
-        return pd.DataFrame(prints).fillna("")
-
     def preflight(self) -> pd.DataFrame:
         """What must hold before a start, judged: one row a check. Starts nothing. Raises HostError, ParamsError."""
         end(self.pair)      # left behind by a killed launch of this run
         self.ground = survey(self.pair, self.stack, Load(self.params.prompt_tokens, self.params.concurrency))
+        write_json(self.run.folder / "fingerprint.json", self.ground.versions)
         return _checks(self.ground.checks)
 
     def versions(self) -> pd.DataFrame:
