@@ -87,7 +87,8 @@ def _same_hash(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[C
         yield Check("hash_seed", "fail", f"two processes of one node hash differently (Python {_pythons(facts)})",
                     "use Python 3.12 or newer, or start through setarch -R: hash(None) is an address before 3.12")
     elif len(set(seeds.values())) > 1:      # texts hash by it; the probe's numbers do not
-        yield Check("hash_seed", "fail", f"the seeds differ: {_told(seeds)}", "use the same PYTHONHASHSEED on both nodes")
+        yield Check("hash_seed", "fail", f"the seeds differ: {_told(seeds)}",
+                    "use the same PYTHONHASHSEED on both nodes")
     elif len(set(seen.values())) > 1:
         yield Check("hash_seed", "fail", f"the nodes hash differently: {_told(seen)} (seeds {_told(seeds)}, "
                     f"Python {_pythons(facts)})", "use the same PYTHONHASHSEED and the same Python build on both nodes")
