@@ -73,14 +73,19 @@ def kill(part: Part) -> None:
                 os.kill(int(entry.name), signal.SIGKILL)
 
 
+def wait_beside(pair: Pair, deployment: Deployment, victim: Part) -> None:
+    """Wait for a sleeper under guard, the victim being killed."""
+    with guarded(pair, deployment, deadline_s=60):
+        kill(victim)
+        pair.a.host.run(command("sleep", 50), deadline_s=55, check=True)
+
+
 @pytest.mark.parametrize("role", ["prefiller", "decoder", "proxy"])
 def test_what_waits_for_a_dead_part_is_ended(pair: Pair, deployment: Deployment, role: str) -> None:
     part = next(part for part in deployment.parts if part.role == role)
     begun = time.monotonic()
-    with pytest.raises(PartEndedError, match=f"{part.end}: the {role} ended") as raised, \
-            guarded(pair, deployment, deadline_s=60):
-        kill(part)
-        pair.a.host.run(command("sleep", 50), deadline_s=55, check=True)
+    with pytest.raises(PartEndedError, match=f"{part.end}: the {role} ended") as raised:
+        wait_beside(pair, deployment, part)
     assert time.monotonic() - begun < 45, "the sleeper was not waited for"
     assert "last words" in raised.value.output
     record = failed(raised.value)
