@@ -147,7 +147,7 @@ def _hash(*argv: str) -> str:
 
 
 def _build(name: Name, lock: Lock, python: str, folder: Path, variables: dict[str, str], say: Say) -> None:
-    say(f"building the {name} environment (once; some minutes, up to 5 GB of packages)")
+    say(f"building the {name} environment (once; one to five minutes, 1 to 4 GB of packages)")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
         aside = Path(scratch) / "venv"
         with step(say, "virtual environment"):
