@@ -14,6 +14,7 @@ test: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/observe.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

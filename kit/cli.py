@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 import sys
 from collections.abc import Callable
@@ -11,24 +10,8 @@ from typing import Any
 
 import click
 
-from kit import __version__
-from kit.errors import KitError, ParamsError
-
-BAD_INPUT, UNREADABLE = 2, 3
-
-
-def reported(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A KitError ends a command with its own text and exit code 1 (2 for wrong parameters), never with a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except KitError as error:
-            click.echo(f"kit: {error}", err=True)
-            sys.exit(BAD_INPUT if isinstance(error, ParamsError) else 1)
-
-    return wrapper
+from kit import __version__, cli_explain, cli_pd, cli_predict, cli_prepare
+from kit.reported import reported
 
 
 @click.group()
@@ -63,8 +46,9 @@ def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results:
     done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
     report = None
     links = [str(result.run.folder) for result in done if result.stage.stage == "03_link_perftest" and result.expected]
-    if plan.compare and len(links) > 1:
-        report = _compare(links, folder / plan.name / "compare", click.echo)
+    serves = [str(result.run.folder) for result in done if result.stage.stage == "06_serve_bench" and result.expected]
+    if plan.compare and (len(links) > 1 or serves):
+        report = _compare([*links, *serves], folder / plan.name / "compare", click.echo)
     reused = sum(result.reused for result in done)
     click.echo(f"\n{runner.summary(done)}\n\n{len(done) - reused} stages run, {reused} reused from earlier runs")
     if report is not None:
@@ -119,7 +103,7 @@ def record(experiment: str, notebooks_only: bool) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices"]))
+@click.argument("kind", type=click.Choice(["perftest", "ibv_devinfo", "ibv_devices", "bench"]))
 @click.argument("file", type=click.File("rb"))
 def parse(kind: str, file: Any) -> None:
     """Print what FILE (- for standard input) says, as JSON. Exit code 3, with an error object, if it says nothing."""
@@ -142,12 +126,12 @@ def trust(site: str) -> None:
     from kit.hosts.trust import trust as remember
     from kit.sites import nodes_of, read_site
 
-    nodes, known_hosts = nodes_of(read_site(site))
-    for name, node in nodes.items():
+    ground = nodes_of(read_site(site))
+    for name, node in ground.nodes.items():
         for key in scan(node.host, node.port):
             click.echo(f"{name} ({node.host}:{node.port}): {fingerprint(key)}")
             if click.confirm("Is this the key that the node's own console shows?"):
-                remember(known_hosts, node.host, node.port, key)
+                remember(ground.known_hosts, node.host, node.port, key)
 
 
 @main.command()
@@ -156,56 +140,63 @@ def trust(site: str) -> None:
 def clean(sites: tuple[str, ...]) -> None:
     """End every process that a killed run left: on this machine, on SITES, and on the labs that are up."""
     from kit import runner
-    from kit.lab import guests
+    from kit.lab import kinds
     from kit.params import Site
     from kit.sites import open_site, read_site
 
     click.echo(f"this machine: {runner.stop_local('')} processes ended")
-    labs = [f"lab-{rdma}" for rdma in ("siw", "rxe") if guests.is_up(rdma)]
+    labs = ["lab" if kind == "erdma" else f"lab-{kind}" for kind in kinds.KINDS if kinds.is_up(kind)]
     for name in dict.fromkeys([*sites, *labs]):
         site: Site = read_site(name)
-        if site.lab is not None and not guests.is_up(site.lab):
+        if site.lab is not None and not kinds.is_up(site.lab):
             continue
         with open_site(name, run_id="clean") as pair:
             for end in pair:
                 click.echo(f"{name}, node {end.name}: {end.host.stop('')} processes ended")
 
 
+_KINDS = ["siw", "rxe", "erdma", "pd"]
+
+
 @main.group()
 def lab() -> None:
-    """The embedded lab: two small guests with a software RDMA device each."""
+    """The embedded lab: guests with a software RDMA device each, and two nodes that serve on this machine's CPU."""
 
 
 @lab.command("up")
-@click.argument("rdma", type=click.Choice(["siw", "rxe"]), default="siw")
+@click.argument("kind", type=click.Choice(_KINDS), default="siw")
 @reported
-def lab_up(rdma: Any) -> None:
-    """Boot the guests (built on the first call) with soft-iWARP or soft-RoCE."""
-    from kit.lab import guests
+def lab_up(kind: str) -> None:
+    """Build (on the first call) and start: guests with soft-iWARP, soft-RoCE, or bare (erdma); or the serving nodes."""
+    from kit.lab import kinds
 
-    for node in guests.up(rdma, say=click.echo).nodes:
-        click.echo(f"{node.name}: {node.rdma_device} at {node.rdma_address}, ssh port {node.ssh_port}")
+    for line in kinds.up(kind, say=click.echo):
+        click.echo(line)
 
 
 @lab.command("down")
-@click.argument("rdma", type=click.Choice(["siw", "rxe"]), required=False)
+@click.argument("kind", type=click.Choice(_KINDS), required=False)
 @reported
-def lab_down(rdma: Any) -> None:
-    """Shut the guests down; without an argument all of them."""
-    from kit.lab import guests
+def lab_down(kind: str | None) -> None:
+    """Shut one kind down; without an argument all of them."""
+    from kit.lab import kinds
 
-    guests.down(rdma)
+    kinds.down(kind)
 
 
 @lab.command("status")
 @reported
 def lab_status() -> None:
-    """Say which guests are up."""
-    from kit.lab import guests
+    """Say which kinds are up."""
+    from kit.lab import kinds
 
-    for line in guests.status():
+    for line in kinds.status():
         click.echo(line)
 
+
+for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.doctor, cli_prepare.artifacts,
+                 cli_predict.predict, cli_explain.explain, cli_pd.pd):
+    main.add_command(_command)
 
 if __name__ == "__main__":
     main()

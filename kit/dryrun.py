@@ -6,15 +6,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kit.params import Experiment
+from kit.params import Experiment, Stage
 from kit.runner import Labs, folder_of
 from kit.store import Run
 
 
 def dry_run(experiment: Experiment, results: Path, *, only: str | None, say: Callable[[str], None]) -> None:
     """Print what `kit run` would do. Reads facts, so the nodes must be there; a lab is booted and put down again."""
-    from kit.link.study import open_study
-
     labs = Labs(say)
     try:
         for stage in experiment.stages:
@@ -27,11 +25,31 @@ def dry_run(experiment: Experiment, results: Path, *, only: str | None, say: Cal
                 continue
             labs.need(stage.site)
             with tempfile.TemporaryDirectory(prefix="kit-dry-run-") as scratch:
-                parameters = stage.params if stage.stage == "03_link_perftest" else {}
-                study = open_study(stage.site, scratch, **parameters)
-                say(study.look().to_string())
-                for step in study.plan().itertuples() if parameters else ():
-                    say(f"# {step.point}\n{step.server}\n{step.client}")
-                study.close()
+                _show(stage, scratch, say)
     finally:
         labs.release(set())
+
+
+def _show(stage: Stage, scratch: str, say: Callable[[str], None]) -> None:
+    """One stage's facts and commands; a stage that only reads has no commands to show."""
+    from kit.engine import study as engine
+    from kit.link import study as link
+    from kit.prepare.setup import open_setup
+
+    if stage.stage == "01_driver_setup":
+        setup = open_setup(stage.site, scratch, **stage.params)
+        say(setup.plan())
+        setup.close()
+        return
+    if stage.stage == "04_transfer_engine":
+        transfers = engine.open_study(stage.site, scratch, **stage.params)
+        for step in transfers.plan().itertuples():
+            say(f"# {step.point}\n{step.target}\n{step.initiator}")
+        transfers.close()
+        return
+    parameters = stage.params if stage.stage == "03_link_perftest" else {}
+    study = link.open_study(stage.site, scratch, **parameters)
+    say(study.look().to_string())
+    for step in study.plan().itertuples() if parameters else ():
+        say(f"# {step.point}\n{step.server}\n{step.client}")
+    study.close()

@@ -11,6 +11,7 @@
     │   ├── PortTakenError         a port that a service needs is in use
     │   └── ReplayError            the recording holds no answer to this question
     ├── DeviceError            the RDMA device is absent or not the one asked for
+    ├── StackError             a serving stack that must not be started as it is, or that does not hand over
     ├── StoreError             a result that cannot be written or read
     └── LabError               the embedded lab cannot be built or booted
 
@@ -93,6 +94,10 @@ class ReplayError(HostError, LookupError):
 
 class DeviceError(HostError):
     """The RDMA device is absent, down, or not the one asked for."""
+
+
+class StackError(KitError):
+    """A serving stack that must not be started as it is, or that does not hand over."""
 
 
 class StoreError(KitError, OSError):

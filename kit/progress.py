@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from typing import Any
 
 from kit.files import write_json
-from kit.link.sweep import Progress
+from kit.stage import Progress
 from kit.store import Run
 
 FILE = "progress.json"
@@ -23,9 +24,9 @@ def follow(run: Run, total: int) -> Callable[[Progress], None]:
 
     def move(progress: Progress) -> None:
         bar.value = progress.done
-        text.value = describe(progress.done, progress.total, progress.left_s)
+        text.value = html.escape(f"{describe(progress.done, progress.total, progress.left_s)}: {progress.last}")
         write_json(run.folder / FILE, {"done": progress.done, "total": progress.total, "left_s": progress.left_s,
-                                       "last": _last(progress.record)})
+                                       "last": progress.last})
 
     return move
 
@@ -42,12 +43,3 @@ def read(run: Run) -> dict[str, Any]:
 def describe(done: int, total: int, left_s: float) -> str:
     return f"{done} of {total} points, {left_s / 60:.0f} min left" if left_s > 90 else \
         f"{done} of {total} points, {left_s:.0f} s left"
-
-
-def _last(record: dict[str, Any]) -> str:
-    if record["outcome"] != "VALID":
-        return f"{record['tool']} {record['outcome']}: {record.get('symptom')}"
-    if record.get("bandwidth_gbps") is not None:
-        return f"{record['tool']} {record['size_bytes']} B: {record['bandwidth_gbps']:.3g} Gb/s"
-    value = record.get("t_typical_us") or record.get("t_avg_us") or 0.0
-    return f"{record['tool']} {record['size_bytes']} B: {value:.3g} us"

@@ -158,17 +158,17 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any], say: Say =
 
 
 def _watch(child: subprocess.Popen[bytes], run: Run, say: Say) -> int:
-    """Wait for the child, and say each step of its sweep once."""
-    seen = 0
+    """Wait for the child, and say each step of its run once."""
+    seen = None
     while True:
         try:
             code = child.wait(_POLL_S)
         except subprocess.TimeoutExpired:
             code = None
         state = progress.read(run)
-        if state and state["done"] > seen:
-            seen = state["done"]
-            say(f"  {progress.describe(seen, state['total'], state['left_s'])}: {state['last']}")
+        if state and (state["done"], state["last"]) != seen:
+            seen = state["done"], state["last"]
+            say(f"  {progress.describe(state['done'], state['total'], state['left_s'])}: {state['last']}")
         if code is not None:
             return code
 
@@ -208,21 +208,21 @@ class Labs:
 
     def need(self, site_name: str) -> None:
         """Boot the site's lab when it has one and it is down."""
-        from kit.lab import guests
+        from kit.lab import kinds
 
         lab = read_site(site_name).lab
         if lab is None:
             return
-        if not guests.is_up(lab):
+        if not kinds.is_up(lab):
             self._booted.add(lab)
-        guests.up(lab, say=self._say)
+        kinds.up(lab, say=self._say)
 
     def release(self, still_needed: set[str]) -> None:
-        from kit.lab import guests
+        from kit.lab import kinds
 
         wanted = {read_site(name).lab for name in still_needed}
         for lab in sorted(self._booted - wanted):
-            guests.down(lab)
+            kinds.down(lab)
             self._booted.discard(lab)
 
 

@@ -5,12 +5,25 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from kit.params import Closed, Expect, Experiment, Jump, LinkParams, Node, Site, Stage
+from kit import params
+from kit.params import Closed
 
 _PARTS: tuple[tuple[str, type[Closed]], ...] = (
-    ("A site: `params/sites/NAME.yaml`", Site), ("A node of a site", Node), ("A host to go through", Jump),
-    ("An experiment: `params/experiments/NAME.yaml`", Experiment), ("A stage of an experiment", Stage),
-    ("Parameters of `03_link_perftest`", LinkParams), ("An expected failure", Expect),
+    ("A site: `params/sites/NAME.yaml`", params.Site), ("A node of a site", params.Node),
+    ("A host to go through", params.Jump), ("How a site serves", params.Serving),
+    ("An environment of a site", params.Environment),
+    ("A stack: `params/stacks/NAME.yaml`", params.Stack), ("Its store", params.Store), ("Its ports", params.Ports),
+    ("An experiment: `params/experiments/NAME.yaml`", params.Experiment), ("A stage of an experiment", params.Stage),
+    ("Parameters of `01_driver_setup`", params.SetupParams),
+    ("Parameters of `03_link_perftest`", params.LinkParams), ("An expected failure", params.Expect),
+    ("Parameters of `04_transfer_engine`", params.EngineParams),
+    ("Parameters of `05_pd_launch`", params.LaunchParams), ("Parameters of `06_serve_bench`", params.ServeBenchParams),
+    ("A stack that is expected not to be VALID", params.ServeExpect),
+    ("What a site's nodes shall be: `params/prepare/NAME.yaml`", params.Prepare), ("`limits`", params.LimitsWanted),
+    ("`network`", params.NetworkWanted), ("`driver`", params.DriverWanted), ("`user_space`", params.UserSpaceWanted),
+    ("`mode`", params.ModeWanted), ("`storage`", params.StorageWanted), ("`container`", params.ContainerWanted),
+    ("`exporter`", params.ExporterWanted), ("What may be fetched: `params/artifacts.yaml`", params.Artifacts),
+    ("An artifact", params.Artifact),
 )
 
 

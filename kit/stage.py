@@ -18,7 +18,10 @@ from kit.sites import read_site
 from kit.store import Run, key_of
 
 # A stage's version goes into its runs' keys: raise it when the stage measures something else than before.
-VERSIONS = {"02_device_info": 1, "03_link_perftest": 1}
+VERSIONS = {
+    "01_driver_setup": 1, "02_device_info": 1, "03_link_perftest": 1, "04_transfer_engine": 1, "05_pd_launch": 1,
+    "06_serve_bench": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class Folder:
 
     run: Run
     record: Path | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """After each point of a run: how many are done of how many, the last in a few words, and the time left."""
+
+    done: int
+    total: int
+    last: str
+    left_s: float
 
 
 def run_key(stage: str, site: Site, params: Closed) -> str:

@@ -82,11 +82,15 @@ class Run:
         write_json(self.folder / "points" / f"{key}.json", record)
 
     def keep_points(self, table: pd.DataFrame) -> None:
+        self.keep_table("points", table)
+
+    def keep_table(self, name: str, table: pd.DataFrame) -> None:
+        """As ``NAME.parquet``."""
         import io
 
         buffer = io.BytesIO()
         table.to_parquet(buffer, index=False)
-        write_atomic(self.folder / "points.parquet", buffer.getvalue())
+        write_atomic(self.folder / f"{name}.parquet", buffer.getvalue())
 
 
 def open_run(folder: str | Path) -> Run:

@@ -19,13 +19,19 @@ _LONGEST_LINE = 400
 
 @dataclass(frozen=True)
 class Symptom:
-    """One known failure. ``kind``: local, link, consequence or judged, as the table explains. Low ``rank`` wins."""
+    """One known failure. ``kind``: local, link, consequence or judged, as the table explains. Low ``rank`` wins.
+
+    ``area``: whose text shows it, ``rdma`` (perftest and its kin) or ``serving`` (vLLM, LMCache, Mooncake).
+    ``cause`` is the likely cause in a few words, of rows that a verdict concludes.
+    """
 
     name: str
     remedy: str
     source: str
     kind: str = "judged"
     rank: int = 0
+    area: str = "rdma"
+    cause: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ def _rules() -> tuple[_Rule, ...]:
     table = tomllib.loads((resources.files("kit") / "symptoms.toml").read_text(encoding="utf-8"))
     rules = []
     for rank, row in enumerate(table["symptom"]):
-        symptom = Symptom(row["name"], row["remedy"], row["source"], row.get("kind", "judged"), rank)
+        symptom = Symptom(row["name"], row["remedy"], row["source"], row.get("kind", "judged"), rank,
+                          row.get("area", "rdma"), row.get("cause", ""))
         patterns = tuple(re.compile(pattern, re.MULTILINE) for pattern in row.get("patterns", ()))
         transports = tuple(row["transport"]) if "transport" in row else None
         rules.append(_Rule(symptom, patterns, transports))
@@ -60,8 +67,10 @@ def named(name: str) -> Symptom:
     raise KeyError(name)
 
 
-def find(text: str, *, transport: str | None = None) -> tuple[Symptom, str] | None:
+def find(text: str, *, transport: str | None = None, area: str = "rdma") -> tuple[Symptom, str] | None:
     """The most specific known failure in the text, with the line that shows it. None: nothing known.
+
+    Only rows of ``area`` count: a port in use means one thing to perftest and another to a server.
 
     The same words mean different things on iWARP and on RoCE, so the device's transport (``IB``, ``IW``) counts;
     where it is not given, perftest's own header in the text tells it.
@@ -70,6 +79,8 @@ def find(text: str, *, transport: str | None = None) -> tuple[Symptom, str] | No
         stated = _TRANSPORT.search(text)
         transport = stated.group(1) if stated else ""
     for rule in _rules():
+        if rule.symptom.area != area:
+            continue
         if rule.transports is not None and transport not in rule.transports:
             continue
         for pattern in rule.patterns:

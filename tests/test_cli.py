@@ -24,12 +24,20 @@ def test_parse_prints_a_result():
     assert json.loads(done.stdout)["rows"][0]["iterations"] == 200
 
 
+def test_parse_prints_a_benchmark():
+    done = kit("parse", "bench", SAMPLES.parent / "serving" / "pd-h200" / "bench_agg_512_64_c1.json")
+    assert done.returncode == 0
+    shown = json.loads(done.stdout)
+    assert (shown["completed"], shown["request_rate"], len(shown["requests"])) == (12, "inf", 12)
+
+
 @pytest.mark.parametrize(("kind", "text", "symptom"), [
     ("perftest", b"Failed to modify QP to RTS\n Unable to Connect the HCA's through the link\n",
      "standard_mode_needs_rdma_cm"),
     ("perftest", b"\xff\x00\xfe", None),
     ("ibv_devinfo", b"Failed to get IB devices list: Function not implemented", "no_devices"),
     ("ibv_devices", b"", None),
+    ("bench", b"ValueError: Initial test run failed - Error: Not Found", "bench_first_request_failed"),
 ])
 def test_parse_prints_an_error_object(kind, text, symptom):
     done = kit("parse", kind, "-", stdin=text)

@@ -7,14 +7,16 @@ import pytest
 from kit.paths import root
 
 LAYERS = [
-    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths"},
+    {"errors", "files", "stats", "command", "symptoms", "parse", "describe", "paths", "kv", "kv_config", "linkmodel",
+     "workload", "explain"},
     {"params"},
     {"hosts"},
     {"store"},
     {"lab", "sites"},
-    {"device", "stage", "link", "inspection"},
-    {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc"},
-    {"cli"},
+    {"device", "stage", "link", "engine", "inspection", "serving", "observe", "prepare"},
+    {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc", "predict", "engine_plots",
+     "explain_plots", "explain_run", "serve_compare", "serve_plots"},
+    {"cli", "cli_explain", "cli_pd", "cli_prepare", "cli_predict", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path for path in (root() / "kit").rglob("*.py") if path != root() / "kit" / "__init__.py")

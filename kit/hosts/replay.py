@@ -1,14 +1,16 @@
 """Answers recorded from a real run, played back through the same interface.
 
 A recording is one JSON file a node: question -> the answers it got, in order. The question is the method and the
-command as printed (secrets masked); deadlines and run ids are no part of it. A question asked more often than recorded
-gets its last answer again. What a tool prints of a secret is masked as well.
+command as printed (secrets masked); deadlines are no part of it. A question asked more often than recorded gets its
+last answer again. What a tool prints of a secret is masked as well. What is another in every run has a fixed name
+instead, in questions and answers: the run's id, the folder of a service, and what ``aliases`` lists.
 """
 
 from __future__ import annotations
 
 import base64
 import difflib
+import hashlib
 import json
 import threading
 from dataclasses import asdict
@@ -28,9 +30,12 @@ FORMAT = 1
 class RecordingHost:
     """Passes everything on to ``inner`` and keeps the answers; the file is written anew after each, whole."""
 
-    def __init__(self, inner: Host, path: Path, *, about: dict[str, str]) -> None:
-        self.inner, self.path, self.about = inner, path, about
+    def __init__(self, inner: Host, path: Path, *, about: dict[str, str],
+                 aliases: dict[str, str] | None = None) -> None:
+        self.inner, self.path = inner, path
         self.name, self.run_id = inner.name, inner.run_id
+        self._aliases = {**(aliases or {}), **_run_alias(inner.run_id)}
+        self.about = {name: _renamed(value, self._aliases) for name, value in about.items()}
         self._answers: dict[str, list[Any]] = _read(path)["answers"] if path.exists() else {}
         self._fresh: set[str] = set()
         self._secrets: set[str] = set()
@@ -44,8 +49,10 @@ class RecordingHost:
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
         self._note_secrets(command)
-        service: Service = self._ask(f"start {command}", lambda: self.inner.start(
+        question = f"start {command}"
+        service: Service = self._ask(question, lambda: self.inner.start(
             command, deadline_s=deadline_s, ready=ready, ready_s=ready_s))
+        self._aliases = {service.folder: _folder(_renamed(question, self._aliases)), **self._aliases}
         return service
 
     def finish(self, service: Service, *, deadline_s: float) -> Completed:
@@ -89,9 +96,9 @@ class RecordingHost:
         return value
 
     def _keep(self, question: str, answer: Any) -> None:
-        question = _question(question, self.run_id)
+        question = _renamed(question, self._aliases)
         with self._lock:
-            answer = _lines(self._masked(answer))
+            answer = _lines(_renamed(self._masked(answer), self._aliases))
             if question not in self._fresh:      # what an earlier recording said to it is old
                 self._answers[question] = []
                 self._fresh.add(question)
@@ -116,8 +123,9 @@ class ReplayHost:
 
     def start(self, command: Command, *, deadline_s: float, ready: Listening | None = None,
               ready_s: float = 15) -> Service:
-        self._answer(f"start {command}")
-        return Service(self.name, str(command), "recorded")
+        question = f"start {command}"
+        self._answer(question)
+        return Service(self.name, str(command), _folder(_renamed(question, _run_alias(self.run_id))))
 
     def finish(self, service: Service, *, deadline_s: float) -> Completed:
         return Completed(**self._answer(f"finish {service.command}"))
@@ -136,7 +144,7 @@ class ReplayHost:
         """There is no connection to give back."""
 
     def _answer(self, question: str) -> dict[str, Any]:
-        question = _question(question, self.run_id)
+        question = _renamed(question, _run_alias(self.run_id))
         with self._lock:
             answers = self._answers.get(question)
             if not answers:
@@ -154,9 +162,23 @@ class ReplayHost:
         return {key: "\n".join(value) if isinstance(value, list) else value for key, value in answer.items()}
 
 
-def _question(text: str, run_id: str) -> str:
-    """The same in every run: a command may carry the run's id, in the name of a folder for example."""
-    return text.replace(run_id, "RUN-ID") if len(run_id) > 5 else text
+def _run_alias(run_id: str) -> dict[str, str]:
+    """A command may carry the run's id, in the name of a folder for example."""
+    return {run_id: "RUN-ID"} if len(run_id) > 5 else {}
+
+
+def _folder(question: str) -> str:
+    """The folder of a service, named after what was started."""
+    return f"SERVICE-{hashlib.sha256(question.encode()).hexdigest()[:8]}"
+
+
+def _renamed(value: Any, aliases: dict[str, str]) -> Any:
+    """Texts with every alias in place of what it stands for."""
+    if isinstance(value, str):
+        for text, alias in aliases.items():
+            value = value.replace(text, alias)
+        return value
+    return {key: _renamed(each, aliases) for key, each in value.items()} if isinstance(value, dict) else value
 
 
 def _pack(value: Completed | Service | bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -26,8 +27,9 @@ from kit.files import write_atomic, write_json
 from kit.lab.image import Image, cache, image
 from kit.lab.steps import Say, alone
 
-Rdma = Literal["siw", "rxe"]
+Rdma = Literal["siw", "rxe", "erdma"]
 NODES = ("a", "b")
+KINDS: dict[Rdma, str] = {"siw": "siw0", "rxe": "rxe0", "erdma": "erdma_0"}     # and their devices
 _MEMORY_MIB = 384
 _KERNEL = ("console=ttyS0 quiet loglevel=4 rdinit=/init mitigations=off nopti random.trust_cpu=on no_timer_check "
            "panic=-1 net.ifnames=0")
@@ -89,7 +91,7 @@ def up(rdma: Rdma, *, deadline_s: float = 90, say: Say = print) -> Lab:
 
 def down(rdma: str | None = None) -> None:
     """End the guests of one kind, or all; remove their sockets."""
-    for kind in ("siw", "rxe") if rdma is None else (rdma,):
+    for kind in KINDS if rdma is None else (rdma,):
         folder = _folder(kind)
         with alone(folder / ".busy"):
             _end(folder)
@@ -111,7 +113,7 @@ def pid_of(rdma: str, node: str) -> int:
 def status() -> list[str]:
     """One line a kind: which guests run, and their ssh ports."""
     lines = []
-    for rdma in ("siw", "rxe"):
+    for rdma in KINDS:
         pids = _pids(_folder(rdma))
         if is_up(rdma):
             ports = ", ".join(f"{node.name}: ssh port {node.ssh_port}, pid {pids[node.name]}" for node in
@@ -185,7 +187,7 @@ def _wait_until_ready(folder: Path, name: str, guard: subprocess.Popen[bytes], p
     with _watched(guard) as ended:
         while time.monotonic() < deadline:
             text = console.read_text(errors="replace") if console.exists() else ""
-            if "lab: rdma ready" in text and _ssh_answers(port):
+            if re.search("lab: (rdma|bare,) ready", text) and _ssh_answers(port):
                 return
             if "lab: no rdma device" in text or ended(0.1):
                 break
@@ -267,7 +269,7 @@ def _read(rdma: Rdma) -> Lab:
     folder = _folder(rdma)
     state = _state(folder)
     built = Image(Path(state["image"]))
-    nodes = tuple(LabNode(name, state["ports"][name], built.user_key, f"{rdma}0", f"10.77.0.{number}")
+    nodes = tuple(LabNode(name, state["ports"][name], built.user_key, KINDS[rdma], f"10.77.0.{number}")
                   for number, name in enumerate(NODES, 1))
     return Lab(rdma, nodes, folder / "known_hosts")
 

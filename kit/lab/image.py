@@ -1,6 +1,6 @@
 """The guests' image: kernel and initramfs, built once from packages and kept in the cache.
 
-Debian ships siw disabled (CONFIG_RDMA_SIW is unset), so it is built from the kernel's own source package.
+What the distribution's kernel lacks is built in `kit.lab.modules`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from pathlib import Path
 
 from kit.errors import LabError
 from kit.files import write_atomic, write_json
-from kit.lab.packages import GUEST, HOST, Apt, Kernel, check_host, find_tool, unpack
+from kit.lab.modules import build_modules
+from kit.lab.packages import GUEST, HOST, Apt, check_host, find_tool, unpack
 from kit.lab.steps import Say, alone, step
 from kit.store import key_of
 
 _HERE = Path(__file__).parent
-_SOURCES = ("packages.py", "image.py", "init.sh")
-_MODULES = ("virtio_pci", "virtio_net", "virtio_rng", "ib_uverbs", "rdma_ucm", "rdma_rxe", "siw",
+_SOURCES = ("packages.py", "image.py", "modules.py", "init.sh", "erdma.c")
+_MODULES = ("virtio_pci", "virtio_net", "virtio_rng", "ib_uverbs", "rdma_ucm", "rdma_rxe", "siw", "erdma",
+            "nfsd", "nfsv4",
             "crc32c_intel", "crc32c_generic", "crc32_pclmul", "crc32_generic")
 # Of what the guests' packages depend on, what no guest ever runs: half of the image.
-_UNUSED = re.compile(r"(perl|debconf|passwd|adduser|libpam-|dpkg|tar|gcc-|init-system|sensible|ucf|mount|util-linux|"
-                     r"libdb5|libpython|python|debianutils|lsb-base|sysvinit|libfido|runit)")
+_UNUSED = re.compile(r"(perl|debconf|passwd|adduser|libpam-(?!modules_)|dpkg|tar|gcc-|init-system|sensible|ucf|"
+                     r"mount|util-linux|libdb5|libpython|python|debianutils|lsb-base|sysvinit|libfido|runit)")
 _UNUSED_FOLDERS = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian",
                    "usr/share/bash-completion", "usr/share/perl5", "usr/share/misc", "usr/share/terminfo",
                    "usr/lib/x86_64-linux-gnu/gconv", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/systemd",
@@ -105,9 +107,8 @@ def _build(work: Path, folder: Path, say: Say) -> str:
         tool_debs = apt.download(HOST, work / "debs/host", closure=True, whole=False)
         unpack(tool_debs, work / "out/tools")
     modules = work / "kernel" / ("usr/lib/modules" if (work / "kernel/usr/lib/modules").exists() else "lib/modules")
-    if not list(modules.rglob("siw.ko*")):
-        with step(say, "siw"):
-            _build_siw(apt, kernel, work, modules / kernel.release / "extra")
+    with step(say, "siw and the erdma stand-in"):
+        build_modules(apt, kernel, work, modules / kernel.release, run=_run)
     with step(say, "image"):
         _guest_root([deb for deb in guest_debs if not _UNUSED.match(deb.name)], work / "root")
         _copy_modules(work / "root", modules, kernel.release)
@@ -125,29 +126,6 @@ def image_key(debs: list[Path]) -> str:
     return key_of([_sources_hash(), sorted(deb.name for deb in debs)])
 
 
-def _build_siw(apt: Apt, kernel: Kernel, work: Path, into: Path) -> None:
-    debs = apt.download(apt.build_packages(kernel), work / "debs/build", closure=False, whole=False)
-    source = next(deb for deb in debs if deb.name.startswith("linux-source"))
-    unpack([deb for deb in debs if deb != source], work / "headers")
-    headers = work / "headers/usr/src" / f"linux-headers-{kernel.release}"
-    for file in (headers / "Makefile", headers / ".kernelvariables"):     # they name absolute paths: ours are elsewhere
-        if file.exists():
-            text = file.read_text()
-            for path in ("/usr/src/linux-headers", "/usr/lib/linux-kbuild"):
-                text = text.replace(path, f"{work}/headers{path}")
-            file.write_text(text)
-    unpack([source], work / "source")
-    archive = next((work / "source/usr/src").glob("linux-source-*.tar.xz"))
-    name = archive.name.removesuffix(".tar.xz")
-    driver = "drivers/infiniband/sw/siw"
-    _run("tar", "-xJf", str(archive), "-C", str(work / "source"), f"{name}/{driver}")
-    folder = work / "source" / name / driver
-    _run("make", "-C", str(headers), f"M={folder}", "CC=gcc", "CONFIG_RDMA_SIW=m", f"-j{os.cpu_count()}", "modules")
-    _run("strip", "--strip-debug", str(folder / "siw.ko"))
-    into.mkdir(parents=True)
-    shutil.copy(folder / "siw.ko", into)
-
-
 def _guest_root(debs: list[Path], root: Path) -> None:
     unpack(debs, root)
     # Packages carry both /lib and /usr/lib paths; a merged /usr is made by hand, as the installer would.
@@ -160,6 +138,9 @@ def _guest_root(debs: list[Path], root: Path) -> None:
             (root / name).symlink_to(f"usr/{name}")
     for name in _UNUSED_FOLDERS:
         shutil.rmtree(root / name, ignore_errors=True)
+    for path in (root / "usr/lib/x86_64-linux-gnu/security").glob("*"):
+        if path.name not in ("pam_limits.so", "pam_permit.so"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in ("proc", "sys", "dev", "run", "tmp", "root", "var/log", "etc/ssh"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
@@ -178,6 +159,8 @@ def _copy_modules(root: Path, modules: Path, release: str) -> None:
     _kmod(root, "depmod", "-b", str(base), release)
     wanted: set[str] = set()
     for name in _MODULES:
+        if name == "erdma" and not (modules / release / "extra/erdma.ko").exists():
+            continue     # a distribution that ships siw, and no source to build the stand-in from
         said = _kmod(root, "modprobe", "-d", str(base), "-S", release, "--show-depends", "--ignore-install", name)
         wanted |= set(re.findall(r"^insmod (\S+)", said, re.MULTILINE))
     target = root / "usr/lib/modules" / release
@@ -205,6 +188,9 @@ def _accounts(root: Path, out: Path) -> None:
                       "nobody:x:65534:65534::/:/usr/sbin/nologin\n",
         "etc/shadow": "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n",
         "etc/group": "root:x:0:\nnogroup:x:65534:\n",
+        # used by the bare guests' sshd alone: limits.d counts there
+        "etc/pam.d/sshd": "auth required pam_permit.so\naccount required pam_permit.so\n"
+                          "session required pam_limits.so\n",
         "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
         "etc/os-release": Path("/etc/os-release").read_text(),
         "etc/ssh/sshd_config": "PermitRootLogin prohibit-password\nUsePAM no\nUseDNS no\n"
@@ -213,6 +199,7 @@ def _accounts(root: Path, out: Path) -> None:
     }
     for name, text in files.items():
         (root / name).unlink(missing_ok=True)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "etc/shadow").chmod(0o600)
     for name in ("id_ed25519", "host_key_1", "host_key_2"):

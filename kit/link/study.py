@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from kit.device import NodeFacts, read_facts, require_device
 from kit.files import write_json
 from kit.link.perftest import Point, perftest_command, points
-from kit.link.sweep import Progress, is_expected, row_of, sweep
+from kit.link.sweep import is_expected, row_of, sweep
 from kit.link.table import table
 from kit.link.verdict import Verdict, judge
 from kit.params import LinkParams, check
 from kit.paths import root
 from kit.sites import Pair, open_site
-from kit.stage import open_folder, run_id_of, write_verdict
+from kit.stage import Progress, open_folder, run_id_of, write_verdict
 from kit.store import Run, hold, open_run
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from kit.link.table import COLUMNS
 from kit.link.trust import expectation, trusted_row
 from kit.params import LinkParams
 from kit.sites import Pair
+from kit.stage import Progress
 from kit.store import Run
 from kit.symptoms import named
 
@@ -33,16 +34,6 @@ _ATTEMPTS = 3        # to connect; a measurement is never repeated to get a bett
 _PORTS = 16          # ports in turn: a server that just ended leaves its own in TIME_WAIT
 _READY_S = 15.0
 _LINGER_S = 3.0      # a server still there this long after its client ended is waiting for nobody
-
-
-@dataclass(frozen=True)
-class Progress:
-    """After each point: how many are done of how many, the record just made, and the time left."""
-
-    done: int
-    total: int
-    record: dict[str, Any]
-    left_s: float
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
             return False
         run.keep_point(todo[turn].key(params), record)
         left_s = (time.monotonic() - started) / (turn + 1) * (len(todo) - turn - 1)
-        on_point(Progress(turn + 1, len(todo), record, left_s))
+        on_point(Progress(turn + 1, len(todo), _said(record), left_s))
         return True
 
     with ThreadPoolExecutor(max_workers=1) as aside:
@@ -194,3 +185,12 @@ def _discard(pair: Pair, prepared: Future[Served]) -> None:
     except KitError:
         return  # the node is lost: its own deadline ends the server
 
+
+def _said(record: dict[str, Any]) -> str:
+    """A record in a few words."""
+    if record["outcome"] != VALID:
+        return f"{record['tool']} {record['outcome']}: {record.get('symptom')}"
+    if record.get("bandwidth_gbps") is not None:
+        return f"{record['tool']} {record['size_bytes']} B: {record['bandwidth_gbps']:.3g} Gb/s"
+    value = record.get("t_typical_us") or record.get("t_avg_us") or 0.0
+    return f"{record['tool']} {record['size_bytes']} B: {value:.3g} us"

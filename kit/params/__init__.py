@@ -4,9 +4,30 @@ A site says which machines there are; an experiment says which stages run on whi
 """
 
 from kit.params.closed import Closed, check, load, secret
+from kit.params.engine import EngineParams
 from kit.params.experiment import STAGES, Experiment, Stage
 from kit.params.link import DeviceParams, Expect, LinkParams
+from kit.params.prepare import (
+    Artifact,
+    Artifacts,
+    ContainerWanted,
+    DriverWanted,
+    ExporterWanted,
+    LimitsWanted,
+    ModeWanted,
+    NetworkWanted,
+    Prepare,
+    SetupParams,
+    StorageWanted,
+    UserSpaceWanted,
+)
+from kit.params.serve import LaunchParams, ServeBenchParams, ServeExpect
+from kit.params.serving import Environment, Serving
 from kit.params.site import Jump, Node, Site
+from kit.params.stack import Ports, Stack, Store
 
-__all__ = ["STAGES", "Closed", "DeviceParams", "Expect", "Experiment", "Jump", "LinkParams", "Node", "Site", "Stage",
-           "check", "load", "secret"]
+__all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted",
+           "EngineParams", "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams",
+           "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare",
+           "ServeBenchParams", "ServeExpect", "Serving", "SetupParams", "Site", "Stack", "Stage",
+           "StorageWanted", "Store", "UserSpaceWanted", "check", "load", "secret"]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from kit.params.closed import Closed, Name, Port
+from kit.params.serving import Serving
 
 
 class Jump(Closed):
@@ -19,14 +20,18 @@ class Jump(Closed):
 
 
 class Node(Closed):
-    """One machine: how to reach it, and its RDMA device. ``key_file`` may be ``env:NAME``; None asks the agent."""
+    """One machine: how to reach it, and its RDMA device. ``key_file`` may be ``env:NAME``; None asks the agent.
+
+    ``rdma_address`` is the private address that the other node reaches; a node that only serves over TCP needs no
+    ``rdma_device``.
+    """
 
     host: str
     port: Port = 22
     user: str = "root"
     key_file: str | None = None
     jump: Jump | None = None
-    rdma_device: Name
+    rdma_device: Name | None = None
     rdma_address: str
     rdma_port: Annotated[int, Field(ge=1)] = 1
     role: Literal["prefill", "decode"] | None = None
@@ -41,10 +46,11 @@ class Site(Closed):
     name: Name
     title: str = ""
     nodes: dict[Literal["a", "b"], Node] | None = None
-    lab: Literal["siw", "rxe"] | None = None
+    lab: Literal["siw", "rxe", "erdma", "pd"] | None = None
     replay: str | None = None
     nominal_gbps: Annotated[float, Field(gt=0)] | None = None
     known_hosts: str = "params/known_hosts"
+    serving: Serving | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Site:

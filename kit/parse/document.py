@@ -7,11 +7,12 @@ from typing import Any
 
 from kit import symptoms
 from kit.errors import ParseError
+from kit.parse.bench import parse_bench
 from kit.parse.perftest import judge, parse_perftest
 from kit.parse.perftest_command import parse_command
 from kit.parse.transcript import parse_transcript
 
-KINDS = ("perftest", "ibv_devinfo", "ibv_devices")
+KINDS = ("perftest", "ibv_devinfo", "ibv_devices", "bench")
 OK, UNREADABLE = 0, 3
 
 
@@ -20,6 +21,8 @@ def parse_document(kind: str, text: str) -> tuple[dict[str, Any], int]:
     try:
         if kind == "perftest":
             return _perftest(text), OK
+        if kind == "bench":
+            return {"kind": kind, **parse_bench(text).to_dict()}, OK
         if kind in KINDS:
             return _ibv(kind, text), OK
         raise symptoms.error("unreadable", f"no such kind of text: {kind}; there are {', '.join(KINDS)}")

@@ -20,7 +20,7 @@ EXAMPLES = int(os.environ.get("KIT_MUTATIONS", "500"))
 SCRAPS = [b"\0", b"\xed\xa0\x80", b"\xff", b"-nan", b"inf", b"-1", b"9" * 400, b"{", b"}", b'"', b":", b"\r", b"0x"]
 SCRAPS += [b"===== CLIENT\n", b"--- stdout\n", b"--- stderr\n", b"$ ib_write_bw '\n", b"# host=x exit=None\n"]
 SCRAPS += ["٣²".encode(), b"-" * 87 + b"\n", b"\t" * 300, b"[" * 3000, b" " * 3000]
-KINDS = st.sampled_from(["perftest"] * 6 + ["ibv_devinfo", "ibv_devices"])
+KINDS = st.sampled_from(["perftest"] * 6 + ["ibv_devinfo", "ibv_devices", "bench"])
 
 step = st.tuples(
     st.sampled_from(["drop", "double", "flip", "cut", "splice", "scrap", "swap", "digit"]),
@@ -79,7 +79,7 @@ def test_damaged_output(text, steps, kind):
 
 
 @settings(max_examples=max(EXAMPLES // 5, 50), deadline=None, database=None)
-@given(st.text(), st.sampled_from(["perftest", "ibv_devinfo", "ibv_devices"]))
+@given(st.text(), st.sampled_from(["perftest", "ibv_devinfo", "ibv_devices", "bench"]))
 def test_any_text(text, kind):
     check(kind, text)
 

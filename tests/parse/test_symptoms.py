@@ -58,10 +58,51 @@ WORDS = [
     ("", None),
 ]
 
+#: The same of the serving stack: vLLM, LMCache, Mooncake and the benchmark.
+SERVING_WORDS = [
+    ("ERROR: unknown command line flag 'use_vram'", "engine_bad_flag"),
+    ("transfer_engine_bench.cpp:522] Unsupported protocol: carrier", "engine_bad_flag"),
+    ("tcp_transport_session_impl.h:706] ClientSession: WRITE rejected by server, status 1", "engine_rejected"),
+    ("transfer_engine_bench.cpp:393] Unable to get target segment ID, please recheck", "engine_no_target"),
+    ("OSError: libcudart.so.12: cannot open shared object file: No such file or directory", "library_missing"),
+    ("ERROR: [Errno 98] error while attempting to bind on address ('0.0.0.0', 7100): address already in use",
+     "server_port_taken"),
+    ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "gpu_memory"),
+    ("ValueError: No common block size for 16 (CPU_ATTN: [MultipleOf(32)])", "block_size_refused"),
+    ("AttributeError: 'NoneType' object has no attribute 'num_transferred_tokens'", "disagg_spec_missing"),
+    ("AttributeError: 'MooncakeDistributedStore' object has no attribute 'batch_get_buffer'", "store_versions_differ"),
+    ("No handler registered for operation register_kv_cache_engine_driven_context", "transfer_mode_missing"),
+    ("The number of retrieved tokens is less than the expected number of tokens! This should not happen!",
+     "kv_load_failed"),
+    ("Failing 1 request(s) due to KV load failure (failure_policy=fail, 512 tokens affected).", "kv_load_failed"),
+    ("Timeout when putting key vllm@m@1@0@1 from mooncake store.Decode instance may redo prefill.", "put_timed_out"),
+    ("Failed to put key k, error=NO_AVAILABLE_HANDLE", "store_full"),
+    ("Failed to register memory 0x7f0000000000: Cannot allocate memory [12]", "kv_memory_not_registered"),
+    ("E1 rdma_transport.cpp:1] No matched device found", "kv_device_missing"),
+    ("Duplicate rpc_meta key not allowed: mooncake/rpc_meta/10.0.0.1:12345", "kv_rpc_duplicate"),
+    ("Failed to get description of 10.0.0.2:13001", "kv_metadata_missing"),
+    ("Worker: Cannot make connection for endpoint: 10.0.0.2:13001@erdma_0", "kv_handshake_failed"),
+    ("Failed to complete transfers after 60 seconds for batch 1", "kv_transfer_stuck"),
+    ("Worker: Process failed for slice: work request flushed error", "kv_transfer_failed"),
+    ("Centralized cache sharing detected but PYTHONHASHSEED not set.", "hash_seed_not_set"),
+    ('{"error":{"message":"The model `tiny` does not exist.","code":404}}', "model_unknown"),
+    ("This model's maximum context length is 2048 tokens. However, you requested 4096 tokens", "prompt_too_long"),
+    ("ValueError: Initial test run failed - Please make sure benchmark arguments are correctly specified. Error: Not "
+     "Found", "bench_first_request_failed"),
+    ("UserWarning: All requests failed. This is likely due to a misconfiguration", "bench_no_success"),
+    ("Never received a valid chunk to calculate TTFT.This response will be marked as failed!", "no_tokens"),
+    ("Failed requests during benchmark run detected (capping to 10):", "bench_some_failed"),
+    ("vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.", "engine_died"),
+    ("WARNING: Logging before InitGoogleLogging() is written to STDERR", None),
+    ("Found ulimit of 20000 and failed to automatically increase", None),
+    ("Couldn't connect to 10.0.0.1:18515", None),
+]
 
-@pytest.mark.parametrize(("text", "name"), WORDS)
-def test_words(text, name):
-    found = symptoms.find(text)
+
+@pytest.mark.parametrize(("text", "name", "area"), [(*pair, "rdma") for pair in WORDS]
+                         + [(*pair, "serving") for pair in SERVING_WORDS])
+def test_words(text, name, area):
+    found = symptoms.find(text, area=area)
     assert (found[0].name if found else None) == name
     if found:
         assert found[1] in text
@@ -69,7 +110,9 @@ def test_words(text, name):
 
 
 def test_every_pattern_row_is_tried():
-    assert {row["name"] for row in TABLE if "patterns" in row} == {name for _, name in WORDS if name}
+    for area, tried in (("rdma", WORDS), ("serving", SERVING_WORDS)):
+        rows = {row["name"] for row in TABLE if "patterns" in row and row.get("area", "rdma") == area}
+        assert rows == {name for _, name in tried if name}
 
 
 def test_table():

@@ -1,0 +1,1 @@
+"""What the nodes did while a benchmark ran: counters sampled once a second, merged, tidied, drawn."""

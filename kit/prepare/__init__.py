@@ -1,0 +1,1 @@
+"""Node preparation: facts first, then a plan, then its commands, then the facts again as the proof."""
