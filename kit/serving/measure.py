@@ -44,8 +44,8 @@ def record_of(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
 def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -> dict[str, Any]:
     deployment, host = up.deployment, pair.prefill.host
     for turn in range(params.warmups):
-        complete(pair, deployment, deployment.front, prompt(point.input_tokens, seed=1 + turn + 100 * point.repeat),
-                 tokens=min(point.output_tokens, 8))
+        words = prompt(max(point.input_tokens // 4, 8), seed=1 + turn + 100 * point.repeat)    # a word is 1 to 4 tokens
+        complete(pair, deployment, deployment.front, words, tokens=min(point.output_tokens, 8))
     result_file = f"{deployment.wiring.prefill.folder}/{point.key(params)}.json"
     before = look(pair, deployment)
     with observed(pair, deployment, deadline_s=params.deadline_s + _SPARE_S) as seen:

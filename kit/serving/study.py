@@ -26,8 +26,10 @@ from kit.store import Run, hold
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 STAGE = "06_serve_bench"
+_POINT_S = 25.0       # a first guess, with its share of a stack's start
 _SPARE_S = 600.0      # a stack lives this much longer than its points may take
 Say = Callable[[str], None]
 
@@ -91,20 +93,24 @@ class ServeStudy:
                     max([*self.params.concurrency, 1] if self.params.concurrency else [self.params.prompts]))
         return survey(self.pair, self.stacks[name], load)
 
-    def measure(self, on_point: Callable[[Progress], None] = lambda _: None, say: Say = print) -> pd.DataFrame:
+    def measure(self, on_point: Callable[[Progress], None] = lambda _: None) -> pd.DataFrame:
         """Measure what is still to do, stack by stack, and give all points as one table."""
         if not self.facts:
             self.look()
-        todo, started = self.todo(), time.monotonic()
+        todo, started, turn = self.todo(), time.monotonic(), 0
+
+        def say(text: str) -> None:
+            left_s = (time.monotonic() - started) / turn * (len(todo) - turn) if turn else len(todo) * _POINT_S
+            on_point(Progress(turn, len(todo), text, left_s))
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
+            nonlocal turn
             samples = record.pop("samples", None)
             if samples is not None:
                 self.run.keep_table(f"samples/{point.key(self.params)}", samples)
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
-            turn = todo.index(point) + 1
-            left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
-            on_point(Progress(turn, len(todo), f"{point}: {record['outcome']}", left_s))
+            turn += 1
+            say(f"{point}: {record['outcome']}")
 
         with hold(self.run.folder):
             end(self.pair)    # left behind by a killed run of this folder
@@ -120,6 +126,13 @@ class ServeStudy:
 
         path = self.run.folder / "samples" / f"{point.key(self.params)}.parquet"
         return pd.read_parquet(path) if path.exists() else empty([])
+
+    def over_time(self, stack: str, repeat: int = 0) -> Figure:
+        """Bytes, requests and KV cache use of a stack's benchmark, prefiller and decoder side by side."""
+        from kit.observe.plots import over_time
+
+        point = next(point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat))
+        return over_time(self.samples(point), title=f"{stack}, one benchmark over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
@@ -141,6 +154,7 @@ class ServeStudy:
         """One stack up, its points measured, and down; where it does not come up, its points fail with the reason."""
         left = list(todo)
         try:
+            say(f"{name}: preflight, then start")
             ground = self.survey(name)
             lifetime_s = len(todo) * self.params.deadline_s + _SPARE_S
             with running(self.pair, ground, lifetime_s=lifetime_s, say=say) as up:
