@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import symptoms
-from kit.device import read_facts
 from kit.errors import HostError, KitError, ParamsError, StackError
 from kit.files import write_json
 from kit.params import LaunchParams, Stack, check
@@ -14,7 +13,7 @@ from kit.serving.launch import end
 from kit.serving.memory import Load
 from kit.serving.parts import parts
 from kit.serving.session import Ground, Up, bring_up, survey
-from kit.serving.stacks import read_stack
+from kit.serving.stacks import outline, read_stack, wired
 from kit.sites import Pair, open_site
 from kit.stage import open_folder, run_id_of, write_verdict
 from kit.store import Run
@@ -51,19 +50,11 @@ class Launching:
     up: Up | None = None
     error: KitError | None = None
 
-    def look(self) -> pd.DataFrame:
-        """Read both nodes' facts and keep the fingerprint. Raises HostError."""
-        import pandas as pd
-
-        facts = self.pair.both(lambda one: read_facts(one.host, device=one.device or None))
-        prints = {name: told.fingerprint() for name, told in facts.items()}
-        write_json(self.run.folder / "fingerprint.json", prints)
-        return pd.DataFrame(prints).fillna("")
-
     def preflight(self) -> pd.DataFrame:
         """What must hold before a start, judged: one row a check. Starts nothing. Raises HostError, ParamsError."""
         end(self.pair)      # left behind by a killed launch of this run
         self.ground = survey(self.pair, self.stack, Load(self.params.prompt_tokens, self.params.concurrency))
+        write_json(self.run.folder / "fingerprint.json", self.ground.versions)
         return _checks(self.ground.checks)
 
     def versions(self) -> pd.DataFrame:
@@ -74,10 +65,11 @@ class Launching:
 
     def plan(self) -> pd.DataFrame:
         """Every process of the stack as the command that starts it, in order."""
-        import pandas as pd
+        return outline(self._known().wiring)
 
-        return pd.DataFrame([{"part": part.role, "node": part.end, "port": part.port, "command": str(part.command)}
-                             for part in parts(self._known().wiring)])
+    def outline(self) -> pd.DataFrame:
+        """The plan before any node was asked: the run's folder has no name yet."""
+        return outline(wired(self.pair, self.stack))
 
     def files(self) -> dict[str, str]:
         """The configuration files that are written to the nodes: name -> content."""
