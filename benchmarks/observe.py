@@ -1,13 +1,11 @@
-"""What the sampler costs a node: its share of one core, and what it takes from a benchmark's throughput.
+"""What the sampler costs a node: its share of one core at one look a second, with three /metrics pages that change.
 
-The share is of one look a second at three /metrics pages of real stacks (tests/data/serving), every value moved at
-every answer, which is more than a busy server's do. The sampler's own counter gives the CPU time of itself and its
-children, start-up left out. The throughput is that of the lab's serving stack, with the sampler and without it in turn.
+The pages are those of real stacks (tests/data/serving), every value moved at every answer, which is more than a busy
+server's do. The sampler's own counter gives the CPU time of itself and its children, start-up left out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import statistics
@@ -20,20 +18,13 @@ from pathlib import Path
 
 from kit.hosts.local import LocalHost
 from kit.observe import collect, sampler
-from kit.observe.collect import Recorded, Sources, Watched
+from kit.observe.collect import Sources, Watched
 from kit.observe.table import counted, table, troubles
-from kit.parse.bench import parse_bench
 from kit.paths import root
-from kit.serving.bench import bench_command, points
-from kit.serving.session import running
-from kit.serving.study import open_study
-from kit.serving.watch import observed
-from kit.stats import summarise
 
 PAGES = {"vllm": "vllm0.32_agg_metrics.txt", "lmcache": "nixl_D_metrics.txt", "mooncake": "mooncake_master_metrics.txt"}
 SECONDS = 30
 GOAL_PERCENT = 2.0
-STACK = "lmcache-mooncake"
 COUNTERS = 60       # of one eRDMA device with Alibaba's own driver
 
 TEMPLATES = {name: re.sub(r" ([0-9.e+-]+)$", r" \1%d", (root() / "tests/data/serving/pd-cpu" / file).read_text()
@@ -99,32 +90,6 @@ def counters_ms() -> float:
     return 1e3 * statistics.median(times)
 
 
-def throughput(rounds: int = 5) -> dict[str, list[float]]:
-    """Requests a second of the same load on one running stack, sampled and not, in turn; each with its own prompts."""
-    rates: dict[str, list[float]] = {"sampled": [], "alone": []}
-    with tempfile.TemporaryDirectory() as folder:
-        study = open_study("lab-pd", folder, stacks=[STACK], prompts=40, repeats=2 * rounds + 1)
-        ground = study.survey(STACK)
-        with running(study.pair, ground, lifetime_s=1200) as up:
-            for turn, point in enumerate(points(study.params)):
-                sampled = bool(turn % 2)
-                result = f"{up.deployment.wiring.prefill.folder}/bench-{turn}.json"
-                host = study.pair.prefill.host
-                around: contextlib.AbstractContextManager[list[Recorded]] = contextlib.nullcontext([])
-                if sampled:
-                    around = observed(study.pair, up.deployment, deadline_s=300)
-                with around as seen:
-                    host.run(bench_command(up.deployment.wiring, point, study.params, result=result), deadline_s=300,
-                             check=True)
-                assert not troubles(seen), troubles(seen)
-                done = parse_bench(host.read(result).decode())
-                assert done.completed == done.asked
-                if turn:        # the first one warms the engines up
-                    rates["sampled" if sampled else "alone"].append(done.requests_per_s)
-        study.close()
-    return rates
-
-
 if __name__ == "__main__":
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     percent, written = share(seconds, 1.0)
@@ -133,10 +98,3 @@ if __name__ == "__main__":
           f"(goal: under {GOAL_PERCENT:g} %), {written / seconds / 1e3:.1f} kB/s written", flush=True)
     print(f"one look at {COUNTERS} hardware counters: {counters_ms():.2f} ms of CPU, once a second that is "
           f"{counters_ms() / 10:.2f} % of one core (files of a memory disk, not sysfs)", flush=True)
-    rates = throughput()
-    both = {name: summarise(values) for name, values in rates.items()}
-    ratio = both["sampled"].median / both["alone"].median
-    spread = max(each.spread or 0 for each in both.values())
-    print(f"throughput of {STACK} in the lab, sampled / alone: {both['sampled'].median:.2f} / "
-          f"{both['alone'].median:.2f} requests/s = {ratio:.3f} (goal: nearer to 1 than the spread of the repeats, "
-          f"{spread:.1%})", flush=True)
