@@ -71,7 +71,7 @@ def predict(shape: KvShape, tokens: int, *, dtype: CacheDtype = "bf16", tp: int 
     if tokens < 1:
         raise ParamsError(f"a prompt of {tokens} tokens: give a number of at least 1")
     size = kv.request_bytes(shape, tokens, dtype, tp=tp, unit_tokens=unit_tokens)
-    ways = tuple(Way(line.operation, line.seconds(size).scaled(1e3), line.gbps, line.warning)
+    ways = tuple(Way(line.operation, line.seconds(size).scaled(1e3), line.gbps, line.caution(size))
                  for line in (lines or {}).values())
     return Prediction(shape.model_type, tokens, dtype, tp, unit_tokens, kv.bytes_per_token(shape, dtype, tp=tp),
                       kv.state_bytes(shape, tp=tp), size, ways, prefill_ms)
