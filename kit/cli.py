@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kit import __version__, cli_explain, cli_predict, cli_prepare
+from kit import __version__, cli_explain, cli_pd, cli_predict, cli_prepare
 from kit.reported import reported
 
 
@@ -194,7 +194,7 @@ def lab_status() -> None:
 
 
 for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.doctor, cli_prepare.artifacts,
-                 cli_predict.predict, cli_explain.explain):
+                 cli_predict.predict, cli_explain.explain, cli_pd.pd):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -34,7 +34,13 @@ def _show(stage: Stage, scratch: str, say: Callable[[str], None]) -> None:
     """One stage's facts and commands; a stage that only reads has no commands to show."""
     from kit.engine import study as engine
     from kit.link import study as link
+    from kit.prepare.setup import open_setup
 
+    if stage.stage == "01_driver_setup":
+        setup = open_setup(stage.site, scratch, **stage.params)
+        say(setup.plan())
+        setup.close()
+        return
     if stage.stage == "04_transfer_engine":
         transfers = engine.open_study(stage.site, scratch, **stage.params)
         for step in transfers.plan().itertuples():

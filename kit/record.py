@@ -17,7 +17,7 @@ from kit.paths import root
 from kit.runner import Labs, all_parameters, execute
 from kit.store import Run
 
-_KEPT = {"points.parquet", "verdict.json", "fingerprint.json", "run.lock.yaml", "recording"}
+_KEPT = {"points.parquet", "verdict.json", "fingerprint.json", "run.lock.yaml", "recording", "preparation.json"}
 _NOTEBOOK_S = 600
 
 
@@ -72,6 +72,6 @@ def _strip(notebook: Path) -> None:
 def _keep(folder: Path, reference: Path) -> Path:
     shutil.rmtree(reference, ignore_errors=True)
     reference.mkdir(parents=True)
-    for name in sorted(_KEPT):
+    for name in sorted(name for name in _KEPT if (folder / name).exists()):
         (shutil.copytree if (folder / name).is_dir() else shutil.copy)(folder / name, reference / name)
     return reference

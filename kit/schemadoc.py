@@ -14,6 +14,7 @@ _PARTS: tuple[tuple[str, type[Closed]], ...] = (
     ("An environment of a site", params.Environment),
     ("A stack: `params/stacks/NAME.yaml`", params.Stack), ("Its store", params.Store), ("Its ports", params.Ports),
     ("An experiment: `params/experiments/NAME.yaml`", params.Experiment), ("A stage of an experiment", params.Stage),
+    ("Parameters of `01_driver_setup`", params.SetupParams),
     ("Parameters of `03_link_perftest`", params.LinkParams), ("An expected failure", params.Expect),
     ("Parameters of `04_transfer_engine`", params.EngineParams),
     ("Parameters of `05_pd_launch`", params.LaunchParams), ("Parameters of `06_serve_bench`", params.ServeBenchParams),

@@ -14,7 +14,7 @@ from kit.stats import Summary, differ, summarise
 from kit.store import open_run
 
 if TYPE_CHECKING:
-    from pandas.io.formats.style import Styler
+    from IPython.display import HTML
 
 # What is compared: column -> whether less is better.
 MEASURES = {"ttft_ms": True, "first_itl_ms": True, "tpot_ms": True, "e2e_ms": True, "output_tokens_per_s": False}
@@ -40,15 +40,18 @@ def summary(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def crossed_out(table: pd.DataFrame) -> Styler:
+def crossed_out(table: pd.DataFrame) -> HTML:
     """The summary with the numbers of what is not VALID crossed out: they are not results."""
+    from IPython.display import HTML
+
     measures = [name for name in MEASURES if name in table]
 
     def strike(row: pd.Series[Any]) -> list[str]:
         bad = row["outcome"] != "VALID"
         return [_STRUCK if bad and name in measures else "" for name in row.index]
 
-    return table.style.apply(strike, axis=1).format(precision=1, na_rep="-").hide(axis="index").set_uuid("serving")
+    styled = table.style.apply(strike, axis=1).format(precision=1, na_rep="-").hide(axis="index")
+    return HTML(styled.set_uuid("serving").to_html())  # type: ignore[no-untyped-call]
 
 
 def against(points: pd.DataFrame, baseline: str) -> pd.DataFrame:

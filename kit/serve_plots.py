@@ -41,7 +41,6 @@ def stacks_side_by_side(points: pd.DataFrame, *, about: str = "") -> Figure:
     heading = f"{first['input_tokens']} tokens in, {first['output_tokens']} out, {_load(first)}"
     figure.suptitle(heading + (f"\n{about}" if about else ""), fontsize=11)
     figure.tight_layout()
-    plt.close(figure)
     return figure
 
 

@@ -19,7 +19,8 @@ from kit.store import Run, key_of
 
 # A stage's version goes into its runs' keys: raise it when the stage measures something else than before.
 VERSIONS = {
-    "02_device_info": 1, "03_link_perftest": 1, "04_transfer_engine": 1, "05_pd_launch": 1, "06_serve_bench": 1,
+    "01_driver_setup": 1, "02_device_info": 1, "03_link_perftest": 1, "04_transfer_engine": 1, "05_pd_launch": 1,
+    "06_serve_bench": 1,
 }
 
 

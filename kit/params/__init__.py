@@ -17,6 +17,7 @@ from kit.params.prepare import (
     ModeWanted,
     NetworkWanted,
     Prepare,
+    SetupParams,
     StorageWanted,
     UserSpaceWanted,
 )
@@ -28,5 +29,5 @@ from kit.params.stack import Ports, Stack, Store
 __all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted",
            "EngineParams", "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams",
            "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare",
-           "ServeBenchParams", "ServeExpect", "Serving", "Site", "Stack", "Stage", "StorageWanted", "Store",
-           "UserSpaceWanted", "check", "load", "secret"]
+           "ServeBenchParams", "ServeExpect", "Serving", "SetupParams", "Site", "Stack", "Stage",
+           "StorageWanted", "Store", "UserSpaceWanted", "check", "load", "secret"]

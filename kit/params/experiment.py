@@ -9,13 +9,15 @@ from pydantic import Field, model_validator
 from kit.params.closed import Closed, Name
 from kit.params.engine import EngineParams
 from kit.params.link import DeviceParams, LinkParams
+from kit.params.prepare import SetupParams
 from kit.params.serve import LaunchParams, ServeBenchParams
 
 STAGES: dict[str, type[Closed]] = {
-    "02_device_info": DeviceParams, "03_link_perftest": LinkParams, "04_transfer_engine": EngineParams,
-    "05_pd_launch": LaunchParams, "06_serve_bench": ServeBenchParams,
+    "01_driver_setup": SetupParams, "02_device_info": DeviceParams, "03_link_perftest": LinkParams,
+    "04_transfer_engine": EngineParams, "05_pd_launch": LaunchParams, "06_serve_bench": ServeBenchParams,
 }
-StageName = Literal["02_device_info", "03_link_perftest", "04_transfer_engine", "05_pd_launch", "06_serve_bench"]
+StageName = Literal["01_driver_setup", "02_device_info", "03_link_perftest", "04_transfer_engine", "05_pd_launch",
+                    "06_serve_bench"]
 
 
 class Stage(Closed):

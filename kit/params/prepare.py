@@ -83,7 +83,7 @@ class StorageWanted(Closed):
     """The model folder by NFS. ``check_file`` is a file below it whose digest must be the same on both nodes."""
 
     server: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]
-    export: AbsolutePath
+    export: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]*$", max_length=255)]
     path: AbsolutePath = "/data/models"
     options: Annotated[str, Field(pattern=r"^[a-z0-9_=.,:-]+$")] = "ro,nfsvers=4.2,hard,timeo=600"
     check_file: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-][A-Za-z0-9._/-]*$")] | None = None
@@ -114,6 +114,13 @@ class ExporterWanted(Closed):
         if self.kind == "container" and self.image is None:
             raise ValueError("a container needs an image with its digest")
         return self
+
+
+class SetupParams(Closed):
+    """Parameters of ``01_driver_setup``. ``preparation`` empty: that of the site's name; ``apply`` false only plans."""
+
+    preparation: str = ""
+    apply: bool = False
 
 
 class Prepare(Closed):

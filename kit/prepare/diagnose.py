@@ -85,8 +85,8 @@ def wanted_findings(facts: Facts, planned: list[tuple[str, str, str, int]]) -> I
                           f"({missing} steps)", "kit plan SITE shows them, kit apply SITE does them")
 
 
-def pair_findings(a: Facts, b: Facts, wanted: Wanted | None, uncertain_s: float) -> Iterator[Finding]:
-    """Of the two nodes together. ``uncertain_s`` is how long the slower one took to tell its clock."""
+def pair_findings(a: Facts, b: Facts, wanted: Wanted | None, apart_s: float) -> Iterator[Finding]:
+    """Of the two nodes together. ``apart_s`` is how far apart in time they may have been asked."""
     if None not in (a.mtu_bytes, b.mtu_bytes) and a.mtu_bytes != b.mtu_bytes:
         yield Finding("stops", _LINK, "a, b", f"different MTU: a {a.mtu_bytes}, b {b.mtu_bytes} bytes; large messages "
                       "stall", "one mtu_bytes in the preparation, then kit apply SITE")
@@ -96,7 +96,7 @@ def pair_findings(a: Facts, b: Facts, wanted: Wanted | None, uncertain_s: float)
                       f"{', '.join(kinds['b'])}; they do not connect", "the same `mode` on both, then kit apply SITE")
     allowed = wanted.prepare.network.max_clock_skew_s if wanted and wanted.prepare.network else 1.0
     skew = abs(a.clock_s - b.clock_s)
-    if a.clock_s and b.clock_s and skew > allowed + uncertain_s:
+    if a.clock_s and b.clock_s and skew > allowed + apart_s + a.asked_s + b.asked_s:
         yield Finding("spoils", _BENCH, "a, b", f"the clocks differ by {skew:.0f} s: times of the two nodes cannot be "
                       "laid side by side", "run chrony or systemd-timesyncd on both")
 

@@ -31,7 +31,6 @@ def examine(pair: Pair, name: str = "") -> list[Finding]:
     started = time.monotonic()
     facts = _asked(pair, found, "preparation facts", lambda end: read_facts(
         end.host, question(end.address, wanted) if wanted else Question(end.address)))
-    # Both clocks were read within this time of each other; a replayed node answers at once and was recorded so.
     apart_s = time.monotonic() - started
     for end in pair:
         found += _of_node(end, devices.get(end.name), facts.get(end.name), wanted)

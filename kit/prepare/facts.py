@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -50,6 +50,7 @@ class Facts:
 
     ``packages`` are the installed ones with their versions, ``candidates`` what apt would install now.
     ``modinfo`` is the erdma module for the running kernel, on disk; ``loaded`` and ``params`` that in the kernel.
+    ``clock_s`` is the node's clock somewhere within the ``asked_s`` that the question took.
     ``rights`` is how commands become root; ``address`` the node's own on the RDMA network.
     """
 
@@ -95,6 +96,7 @@ class Facts:
     sources: frozenset[str] = frozenset()
     files: dict[str, bytes] = field(default_factory=dict)
     clock_s: float = 0.0
+    asked_s: float = 0.0
     problems: dict[str, str] = field(default_factory=dict)
 
     def text(self, path: str) -> str | None:
@@ -121,7 +123,7 @@ def read_facts(host: Host, question: Question) -> Facts:
     answer = host.run(script(_SCRIPT.read_text(encoding="utf-8"), question.address, *map(" ".join, words),
                              *question.files), deadline_s=_DEADLINE_S)
     try:
-        return facts_of(split_sections(answer.stdout), host.name)
+        return replace(facts_of(split_sections(answer.stdout), host.name), asked_s=answer.wall_s)
     except ParseError as error:
         raise CommandError("the node's facts could not be read", node=host.name, command="kit/prepare/facts.sh",
                            output=answer.stderr or answer.stdout, remedy=str(error)) from error

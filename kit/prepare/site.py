@@ -64,6 +64,7 @@ class Preparation:
 
     pair: Pair
     wanted: Wanted
+    name: str
 
     def plan(self) -> list[Planned]:
         """Every item of both nodes. Reads facts, changes nothing."""
@@ -87,11 +88,11 @@ class Preparation:
         if network is None or not network.ports:
             return []
         try:
-            found = {it.node: it for it in unreachable(self.pair, network.ports)}
+            found = unreachable(self.pair, network.ports)
         except HostError as error:
             return [Done(end.name, "ports", "failed", str(error)) for end in self.pair]
-        return [Done(end.name, "ports", "failed", str(found[end.name])) if end.name in found
-                else Done(end.name, "ports", "unchanged") for end in self.pair]
+        why = {end.name: "; ".join(it.what for it in found if it.node == end.name) for end in self.pair}
+        return [Done(name, "ports", "failed" if text else "unchanged", text) for name, text in why.items()]
 
     def _models(self) -> list[Done]:
         """Whether both nodes read the same models."""
@@ -112,10 +113,11 @@ class Preparation:
         self.pair.close()
 
 
-def open_preparation(site: str, name: str = "", record: Path | None = None) -> Preparation:
+def open_preparation(site: str, name: str = "") -> Preparation:
     """Open a site with its preparation, by default the one of its own name. Raises ParamsError."""
-    wanted = read_wanted(name or read_site(site).name)
-    return Preparation(open_site(site, run_id=RUN_ID, record=record), wanted)
+    name = name or read_site(site).name
+    wanted = read_wanted(name)
+    return Preparation(open_site(site, run_id=RUN_ID), wanted, name)
 
 
 def item_named(name: str) -> Item:

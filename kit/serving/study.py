@@ -11,8 +11,6 @@ from kit import symptoms
 from kit.device import NodeFacts, read_facts
 from kit.errors import HostError, KitError, StackError
 from kit.files import write_json
-from kit.observe.collect import Recorded
-from kit.observe.table import table as observed
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
 from kit.serving.launch import end
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STAGE = "06_serve_bench"
+_POINT_S = 25.0       # a first guess, with its share of a stack's start
 _SPARE_S = 600.0      # a stack lives this much longer than its points may take
 Say = Callable[[str], None]
 
@@ -94,17 +93,24 @@ class ServeStudy:
                     max([*self.params.concurrency, 1] if self.params.concurrency else [self.params.prompts]))
         return survey(self.pair, self.stacks[name], load)
 
-    def measure(self, on_point: Callable[[Progress], None] = lambda _: None, say: Say = print) -> pd.DataFrame:
+    def measure(self, on_point: Callable[[Progress], None] = lambda _: None) -> pd.DataFrame:
         """Measure what is still to do, stack by stack, and give all points as one table."""
         if not self.facts:
             self.look()
-        todo, started = self.todo(), time.monotonic()
+        todo, started, turn = self.todo(), time.monotonic(), 0
+
+        def say(text: str) -> None:
+            left_s = (time.monotonic() - started) / turn * (len(todo) - turn) if turn else len(todo) * _POINT_S
+            on_point(Progress(turn, len(todo), text, left_s))
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
+            nonlocal turn
+            samples = record.pop("samples", None)
+            if samples is not None:
+                self.run.keep_table(f"samples/{point.key(self.params)}", samples)
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
-            turn = todo.index(point) + 1
-            left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
-            on_point(Progress(turn, len(todo), f"{point}: {record['outcome']}", left_s))
+            turn += 1
+            say(f"{point}: {record['outcome']}")
 
         with hold(self.run.folder):
             end(self.pair)    # left behind by a killed run of this folder
@@ -112,15 +118,21 @@ class ServeStudy:
                 self._measure_stack(name, [point for point in todo if point.stack == name], done, say)
         return self._keep_tables()
 
-    def over_time(self, stack: str, repeat: int = 0) -> Figure:
-        """Bytes, requests and KV cache use of one benchmark, prefiller and decoder side by side."""
+    def samples(self, point: BenchPoint) -> pd.DataFrame:
+        """What the nodes did while a point was measured, once a second (`kit.observe.table`, `kit.observe.plots`)."""
         import pandas as pd
 
+        from kit.observe.table import table as empty
+
+        path = self.run.folder / "samples" / f"{point.key(self.params)}.parquet"
+        return pd.read_parquet(path) if path.exists() else empty([])
+
+    def over_time(self, stack: str, repeat: int = 0) -> Figure:
+        """Bytes, requests and KV cache use of a stack's benchmark, prefiller and decoder side by side."""
         from kit.observe.plots import over_time
 
-        samples = pd.read_parquet(self.run.folder / "samples.parquet")
-        return over_time(samples[(samples["stack"] == stack) & (samples["repeat"] == repeat)],
-                         title=f"{stack}, one benchmark over time", about=self.pair.site.title)
+        point = next(point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat))
+        return over_time(self.samples(point), title=f"{stack}, one benchmark over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
@@ -142,6 +154,7 @@ class ServeStudy:
         """One stack up, its points measured, and down; where it does not come up, its points fail with the reason."""
         left = list(todo)
         try:
+            say(f"{name}: preflight, then start")
             ground = self.survey(name)
             lifetime_s = len(todo) * self.params.deadline_s + _SPARE_S
             with running(self.pair, ground, lifetime_s=lifetime_s, say=say) as up:
@@ -161,23 +174,16 @@ class ServeStudy:
         return {"expected": record["outcome"] == wanted.outcome.upper() and record["symptom"] == wanted.symptom}
 
     def _keep_tables(self) -> pd.DataFrame:
-        """points.parquet, requests.parquet and samples.parquet of all points."""
-        import pandas as pd
-
-        kept, rows, requests, samples = self.run.finished_points(), [], [], []
+        """points.parquet and requests.parquet of all points."""
+        kept, rows, requests = self.run.finished_points(), [], []
         for point in points(self.params):
             record = kept[point.key(self.params)]
             axes = {"site": self.pair.site.name, **point.axes}
             rows.append({**axes, **record, **record.get("summary", {})})
             requests += [{**axes, "outcome": record["outcome"], **request} for request in record.get("requests", ())]
-            if record.get("samples"):
-                samples.append(observed([Recorded(**one) for one in record["samples"]]).assign(
-                    **{name: value for name, value in axes.items() if value is not None}))
         frame = table(rows, COLUMNS)
         self.run.keep_points(frame)
         self.run.keep_table("requests", table(requests, REQUEST_COLUMNS))
-        if samples:
-            self.run.keep_table("samples", pd.concat(samples, ignore_index=True))
         return frame
 
 
