@@ -80,7 +80,7 @@ def predict(shape: KvShape, tokens: int, *, dtype: CacheDtype = "bf16", tp: int 
 def lines_of(path: str | Path, *, block_bytes: int | None = None) -> dict[str, LinkModel]:
     """Operation -> line, from the points of a link or a transfer-engine run; empty for a run of another kind.
 
-    ``block_bytes``: of a transfer-engine run only the points of that request size. Raises ParamsError if there are none.
+    ``block_bytes``: of a transfer-engine run only the points of that request size. Raises ParamsError if it has none.
     """
     from kit.engine.table import samples_of_engine
     from kit.store import open_run
