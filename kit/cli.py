@@ -46,8 +46,9 @@ def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results:
     done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
     report = None
     links = [str(result.run.folder) for result in done if result.stage.stage == "03_link_perftest" and result.expected]
-    if plan.compare and len(links) > 1:
-        report = _compare(links, folder / plan.name / "compare", click.echo)
+    serves = [str(result.run.folder) for result in done if result.stage.stage == "06_serve_bench" and result.expected]
+    if plan.compare and (len(links) > 1 or serves):
+        report = _compare([*links, *serves], folder / plan.name / "compare", click.echo)
     reused = sum(result.reused for result in done)
     click.echo(f"\n{runner.summary(done)}\n\n{len(done) - reused} stages run, {reused} reused from earlier runs")
     if report is not None:

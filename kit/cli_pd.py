@@ -85,7 +85,6 @@ def _open(site: str, stack: str) -> tuple[Pair, Stack]:
 
 
 def _wiring(pair: Pair, stack: Stack) -> Wiring:
-    from kit.serving.launch import folders_on
     from kit.serving.stacks import wired
 
-    return wired(pair, stack, folders_on(pair))
+    return wired(pair, stack)

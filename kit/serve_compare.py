@@ -23,8 +23,13 @@ _STRUCK = "color: gray; text-decoration: line-through"
 
 
 def load(runs: Iterable[str | Path], table: str = "points") -> pd.DataFrame:
-    """A table of several serving runs in one; relative folders are taken from the project's."""
+    """A table of several serving runs in one; relative folders are taken from the project's.
+
+    With more than one run a stack is called ``site/stack``.
+    """
     frames = [pd.read_parquet(open_run(paths.root() / run).folder / f"{table}.parquet") for run in runs]
+    if len(frames) > 1:
+        frames = [frame.assign(stack=frame["site"] + "/" + frame["stack"]) for frame in frames]
     return pd.concat(frames, ignore_index=True)
 
 

@@ -14,7 +14,7 @@ from kit.serving.launch import end
 from kit.serving.memory import Load
 from kit.serving.parts import parts
 from kit.serving.session import Ground, Up, bring_up, survey
-from kit.serving.stacks import read_stack
+from kit.serving.stacks import outline, read_stack, wired
 from kit.sites import Pair, open_site
 from kit.stage import open_folder, run_id_of, write_verdict
 from kit.store import Run
@@ -74,10 +74,11 @@ class Launching:
 
     def plan(self) -> pd.DataFrame:
         """Every process of the stack as the command that starts it, in order."""
-        import pandas as pd
+        return outline(self._known().wiring)
 
-        return pd.DataFrame([{"part": part.role, "node": part.end, "port": part.port, "command": str(part.command)}
-                             for part in parts(self._known().wiring)])
+    def outline(self) -> pd.DataFrame:
+        """The plan before any node was asked: the run's folder has no name yet."""
+        return outline(wired(self.pair, self.stack))
 
     def files(self) -> dict[str, str]:
         """The configuration files that are written to the nodes: name -> content."""

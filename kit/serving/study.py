@@ -16,9 +16,8 @@ from kit.serving.bench import BenchPoint, bench_command, points
 from kit.serving.launch import end
 from kit.serving.measure import record_of
 from kit.serving.memory import Load
-from kit.serving.parts import parts
 from kit.serving.session import Ground, running, survey
-from kit.serving.stacks import read_stack, wired
+from kit.serving.stacks import outline, read_stack, wired
 from kit.serving.table import COLUMNS, REQUEST_COLUMNS, table
 from kit.sites import Pair, open_site
 from kit.stage import Progress, open_folder, run_id_of, write_verdict
@@ -76,16 +75,16 @@ class ServeStudy:
         """Every command of the stacks and points still to do, in order; starts nothing and asks nothing of a node."""
         import pandas as pd
 
-        rows, seen = [], set()
+        frames, seen = [], set()
         for point in self.todo():
-            wiring = wired(self.pair, self.stacks[point.stack], {"a": "RUN-FOLDER", "b": "RUN-FOLDER"})
+            wiring = wired(self.pair, self.stacks[point.stack])
             if point.stack not in seen:
                 seen.add(point.stack)
-                rows += [{"stack": point.stack, "what": part.role, "node": part.end, "command": str(part.command)}
-                         for part in parts(wiring)]
-            rows.append({"stack": point.stack, "what": str(point).partition(", ")[2], "node": wiring.prefill.end,
-                         "command": str(bench_command(wiring, point, self.params, result="RUN-FOLDER/bench.json"))})
-        return pd.DataFrame(rows, columns=["stack", "what", "node", "command"])
+                frames.append(outline(wiring))
+            command = bench_command(wiring, point, self.params, result="RUN-FOLDER/bench.json")
+            frames.append(pd.DataFrame([{"stack": point.stack, "what": str(point).partition(", ")[2],
+                                         "node": wiring.prefill.end, "command": str(command)}]))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["stack", "what", "command"])
 
     def survey(self, name: str) -> Ground:
         """The preflight of one stack: both nodes read, nothing started. Raises HostError, ParamsError."""
