@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable
@@ -93,7 +92,6 @@ class Facts:
     units: dict[str, tuple[str, str]] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
     gpus: int = 0
-    sources: frozenset[str] = frozenset()
     files: dict[str, bytes] = field(default_factory=dict)
     clock_s: float = 0.0
     asked_s: float = 0.0
@@ -191,7 +189,7 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         mounts=_mounts(reading), packages=_packages(reading), candidates=_candidates(reading),
         half_installed=bool(reading.text("dpkg_audit").strip()), dkms=tuple(reading.lines("dkms")),
         units=_units(reading), containers=_containers(reading), gpus=len(reading.lines("gpus")),
-        sources=frozenset(reading.lines("sources")), files=_files(reading.text("files")),
+        files=_files(reading.text("files")),
         clock_s=_clock(reading), problems=reading.problems)
 
 
@@ -279,7 +277,7 @@ def _files(text: str) -> dict[str, bytes]:
     for head, body in re.findall(r"^@@file ([0-9]+ .+)\n(.*)$", text, re.MULTILINE):
         try:
             found[head.partition(" ")[2]] = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        except ValueError:     # binascii's own, or text that is not ASCII
             continue
     return found
 

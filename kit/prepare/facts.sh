@@ -83,7 +83,8 @@ tool dkms dkms status
 part units
 if command -v systemctl >/dev/null 2>&1; then
     for u in $units; do
-        echo "$u $($limit systemctl is-enabled "$u" 2>/dev/null || echo no) $($limit systemctl is-active "$u" 2>/dev/null)"
+        e=$($limit systemctl is-enabled "$u" 2>/dev/null) || e=${e:-no}
+        echo "$u $e $($limit systemctl is-active "$u" 2>/dev/null)"
     done
 fi
 part containers
@@ -94,8 +95,6 @@ for t in podman docker nerdctl; do
     done
 done
 part gpus; for f in /proc/driver/nvidia/gpus/*; do if [ -e "$f" ]; then echo "${f##*/}"; fi; done
-part sources
-for f in /etc/modprobe.d/*.conf /usr/src/erdma-*/dkms.conf /usr/src/ofa_kernel; do if [ -e "$f" ]; then echo "$f"; fi; done
 part files
 for f in "$@"; do
     if [ -f "$f" ] && [ -r "$f" ]; then
