@@ -49,6 +49,7 @@ class Facts:
 
     ``packages`` are the installed ones with their versions, ``candidates`` what apt would install now.
     ``modinfo`` is the erdma module for the running kernel, on disk; ``loaded`` and ``params`` that in the kernel.
+    ``stacks`` is the digest of the requirements that a container was last given.
     ``clock_s`` is the node's clock somewhere within the ``asked_s`` that the question took.
     ``rights`` is how commands become root; ``address`` the node's own on the RDMA network.
     """
@@ -91,6 +92,7 @@ class Facts:
     dkms: tuple[str, ...] = ()
     units: dict[str, tuple[str, str]] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
+    stacks: dict[str, str] = field(default_factory=dict)
     gpus: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
     clock_s: float = 0.0
@@ -188,7 +190,8 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         max_mtu_bytes=link.get("max_mtu"), ipv4=link.get("ipv4", ()),
         mounts=_mounts(reading), packages=_packages(reading), candidates=_candidates(reading),
         half_installed=bool(reading.text("dpkg_audit").strip()), dkms=tuple(reading.lines("dkms")),
-        units=_units(reading), containers=_containers(reading), gpus=len(reading.lines("gpus")),
+        units=_units(reading), containers=_containers(reading),
+        stacks=reading.pairs("stacks"), gpus=len(reading.lines("gpus")),
         files=_files(reading.text("files")),
         clock_s=_clock(reading), problems=reading.problems)
 

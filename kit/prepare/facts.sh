@@ -94,6 +94,15 @@ for t in podman docker nerdctl; do
         $limit "$t" inspect --type container -f "$t $c {{.State.Status}} {{index .Config.Labels \"erdma-kit\"}}" "$c" 2>/dev/null
     done
 done
+part stacks
+for t in podman docker nerdctl; do
+    command -v "$t" >/dev/null 2>&1 || continue
+    for c in $containers; do
+        # the container's own home
+        # shellcheck disable=SC2016
+        s=$($limit "$t" exec "$c" sh -c 'cat "$HOME/.erdma-kit-stack"' 2>/dev/null) && echo "$c $s"
+    done
+done
 part gpus; for f in /proc/driver/nvidia/gpus/*; do if [ -e "$f" ]; then echo "${f##*/}"; fi; done
 part files
 for f in "$@"; do
