@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: lab test bench check lock lock-pd notebook clean
 
 lab: $(VENV)/ready
-	$(BIN)/kit run lab-link
+	$(BIN)/kit run lab
 
 test: $(VENV)/ready
 	$(BIN)/pytest

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kit import __version__, cli_predict, cli_prepare
+from kit import __version__, cli_explain, cli_pd, cli_predict, cli_prepare
 from kit.reported import reported
 
 
@@ -46,8 +46,9 @@ def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results:
     done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
     report = None
     links = [str(result.run.folder) for result in done if result.stage.stage == "03_link_perftest" and result.expected]
-    if plan.compare and len(links) > 1:
-        report = _compare(links, folder / plan.name / "compare", click.echo)
+    serves = [str(result.run.folder) for result in done if result.stage.stage == "06_serve_bench" and result.expected]
+    if plan.compare and (len(links) > 1 or serves):
+        report = _compare([*links, *serves], folder / plan.name / "compare", click.echo)
     reused = sum(result.reused for result in done)
     click.echo(f"\n{runner.summary(done)}\n\n{len(done) - reused} stages run, {reused} reused from earlier runs")
     if report is not None:
@@ -194,7 +195,7 @@ def lab_status() -> None:
 
 
 for _command in (cli_prepare.plan, cli_prepare.apply, cli_prepare.doctor, cli_prepare.artifacts,
-                 cli_predict.predict):
+                 cli_predict.predict, cli_explain.explain, cli_pd.pd):
     main.add_command(_command)
 
 if __name__ == "__main__":

@@ -41,6 +41,11 @@ def load(runs: Iterable[str | Path]) -> pd.DataFrame:
     return label([run.points for run in opened], [_name(run) for run in opened])
 
 
+def only(runs: Iterable[str | Path], stage: str) -> list[str | Path]:
+    """The runs of one stage, in their order."""
+    return [run for run in runs if open_run(paths.root() / run).verdict.get("stage") == stage]
+
+
 def unit_of(tool: str) -> str:
     """What a tool measures."""
     return LATENCY if tool.endswith("_lat") else BANDWIDTH

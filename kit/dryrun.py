@@ -5,10 +5,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit.params import Experiment, Stage
 from kit.runner import Labs, folder_of
 from kit.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def dry_run(experiment: Experiment, results: Path, *, only: str | None, say: Callable[[str], None]) -> None:
@@ -41,6 +45,10 @@ def _show(stage: Stage, scratch: str, say: Callable[[str], None]) -> None:
         say(setup.plan())
         setup.close()
         return
+    if stage.stage in ("05_pd_launch", "06_serve_bench"):
+        for step in _serving_plan(stage, scratch).itertuples():
+            say(f"# {step.stack}: {step.what}, on node {step.node}\n{step.command}")
+        return
     if stage.stage == "04_transfer_engine":
         transfers = engine.open_study(stage.site, scratch, **stage.params)
         for step in transfers.plan().itertuples():
@@ -53,3 +61,14 @@ def _show(stage: Stage, scratch: str, say: Callable[[str], None]) -> None:
     for step in study.plan().itertuples() if parameters else ():
         say(f"# {step.point}\n{step.server}\n{step.client}")
     study.close()
+
+
+def _serving_plan(stage: Stage, scratch: str) -> pd.DataFrame:
+    """Every process and benchmark of a serving stage; no node is asked."""
+    from kit.serving import launching, study
+
+    if stage.stage == "05_pd_launch":
+        launch = launching.open_launch(stage.site, scratch, **stage.params)
+        return launch.outline()
+    bench = study.open_study(stage.site, scratch, **stage.params)
+    return bench.plan()

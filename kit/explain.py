@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit.errors import ParamsError
 from kit.linkmodel import CONFIDENCE, Estimate, LinkModel
@@ -39,13 +39,12 @@ _DRAWS, _SEED = 1000, 20_071
 class Served:
     """One benchmark's requests: one row each, with the columns of `COLUMNS` (those of `kit.parse.bench.Request`).
 
-    Failed requests must not be in it. ``wall_s`` is from the first request sent to the last token.
+    Failed requests must not be in it.
     """
 
     name: str
     rows: pd.DataFrame
     concurrency: int
-    wall_s: float
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,6 @@ def link_use(total_bytes: float, wall_s: float, line: LinkModel) -> float:
     if wall_s <= 0 or total_bytes < 0:
         raise ParamsError(f"{total_bytes:g} bytes in {wall_s:g} s: no use of a link can be told from that")
     return total_bytes / wall_s / line.bytes_per_s.value
-
-
-def total_bytes(run: Served, size_of: Callable[[int], int]) -> int:
-    """What all requests of a run had to hand over."""
-    return sum(size_of(int(tokens)) for tokens in run.rows["prompt_tokens"])
 
 
 def needed_gbps(explanation: Explanation, *, share_of_prefill: float | None = None) -> float | None:
@@ -286,13 +280,3 @@ def _less(measured: Estimate, told: Estimate) -> Estimate:
         other = 0.0 if theirs is None else theirs - told.value
         ends.append(value + sign * math.hypot(ours - measured.value, other))
     return Estimate(value, *ends)
-
-
-def served(name: str, requests: Any, *, concurrency: int, wall_s: float) -> Served:
-    """From requests as `kit.parse.bench.request_rows` gives them: those that did not succeed are left out."""
-    import pandas as pd
-
-    frame = pd.DataFrame(requests)
-    if "ok" in frame.columns:
-        frame = frame[frame["ok"].astype(bool)]
-    return Served(name, frame, concurrency, wall_s)

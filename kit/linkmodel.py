@@ -107,6 +107,26 @@ def from_dict(values: dict[str, Any]) -> LinkModel:
                         "covariance": None if covariance is None else tuple(covariance)})
 
 
+def in_turn(first: LinkModel, second: LinkModel) -> LinkModel:
+    """One transfer after the other over the same bytes, as a store's put (write) and get (read): times add."""
+    def added(a: Estimate, b: Estimate) -> Estimate:
+        if a.low is None or a.high is None or b.low is None or b.high is None:
+            return Estimate(a.value + b.value)
+        value = a.value + b.value
+        return Estimate(value, max(0.0, value - math.hypot(a.value - a.low, b.value - b.low)),
+                        value + math.hypot(a.high - a.value, b.high - b.value))
+
+    covariance = scatter = None
+    if first.covariance is not None and second.covariance is not None:
+        one, other = first.covariance, second.covariance
+        covariance = (one[0] + other[0], one[1] + other[1], one[2] + other[2])
+        scatter = max(first.scatter or 0.0, second.scatter or 0.0)
+    return LinkModel(f"{first.operation} then {second.operation}", added(first.alpha_s, second.alpha_s),
+                     added(first.per_byte_s, second.per_byte_s), covariance, scatter,
+                     min(first.degrees, second.degrees), max(first.worst_share, second.worst_share),
+                     first.samples + second.samples, "; ".join(filter(None, (first.warning, second.warning))))
+
+
 def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:
     """The line through the samples of one operation. Raises ParamsError for fewer than two sizes."""
     good = [sample for sample in samples if sample.size_bytes > 0 and sample.seconds > 0]

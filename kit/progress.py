@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ def follow(run: Run, total: int) -> Callable[[Progress], None]:
 
     def move(progress: Progress) -> None:
         bar.value = progress.done
-        text.value = describe(progress.done, progress.total, progress.left_s)
+        text.value = html.escape(f"{describe(progress.done, progress.total, progress.left_s)}: {progress.last}")
         write_json(run.folder / FILE, {"done": progress.done, "total": progress.total, "left_s": progress.left_s,
                                        "last": progress.last})
 

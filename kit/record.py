@@ -12,40 +12,49 @@ from pathlib import Path
 
 from kit.errors import StoreError
 from kit.files import write_atomic
-from kit.params import Experiment
+from kit.params import Experiment, Stage
 from kit.paths import root
 from kit.runner import Labs, all_parameters, execute
 from kit.store import Run
 
-_KEPT = {"points.parquet", "verdict.json", "fingerprint.json", "run.lock.yaml", "recording", "preparation.json"}
+_KEPT = {"points.parquet", "requests.parquet", "samples", "verdict.json", "fingerprint.json", "run.lock.yaml",
+         "recording"}
 _NOTEBOOK_S = 600
 
 
 def record(experiment: Experiment, say: Callable[[str], None]) -> list[Path]:
-    """Run every stage anew with recording; a site's link run becomes ``results/reference/SITE``. The folders made.
+    """Run every stage anew with recording; a site's last run becomes ``results/reference/SITE``. The folders made.
 
     Raises StoreError, and keeps the old reference, where an outcome is not the expected one.
     """
     labs, made = Labs(say), []
     try:
-        for site in dict.fromkeys(stage.site for stage in experiment.stages):
+        for name in dict.fromkeys(_reference(stage) for stage in experiment.stages):
+            stages = [stage for stage in experiment.stages if _reference(stage) == name]
+            site = stages[0].site
             labs.need(site)
             with tempfile.TemporaryDirectory(prefix="kit-record-") as scratch:
                 folder = Path(scratch)
                 os.environ["KIT_RECORD"] = str(folder / "recording")
-                for stage in (stage for stage in experiment.stages if stage.site == site):
+                for stage in stages:
                     say(f"recording {stage.stage} on {site}")
                     execute(root() / "notebooks" / f"{stage.stage}.ipynb", folder,
                             {"site": site, "run_folder": str(folder), **all_parameters(stage)}, say)
                     if not Run(folder).verdict.get("expected"):
                         raise StoreError(f"{stage.stage} on {site}: {Run(folder).verdict.get('reason')}",
                                          remedy="nothing was replaced; record again")
-                made.append(_keep(folder, root() / "results" / "reference" / site))
+                made.append(_keep(folder, root() / "results" / "reference" / name))
             labs.release(set())
     finally:
         os.environ.pop("KIT_RECORD", None)
         labs.release(set())
     return made
+
+
+def _reference(stage: Stage) -> str:
+    """The folder under ``results/reference/``: a site's. A launch asks what a benchmark of the same stack asks too, and
+    gets other answers, so it has a recording of its own."""
+    return f"{stage.site}-launch" if stage.stage == "05_pd_launch" else stage.site
 
 
 def refresh_notebooks(say: Callable[[str], None]) -> None:

@@ -158,17 +158,17 @@ def execute(notebook: Path, folder: Path, parameters: dict[str, Any], say: Say =
 
 
 def _watch(child: subprocess.Popen[bytes], run: Run, say: Say) -> int:
-    """Wait for the child, and say each step of its sweep once."""
-    seen = 0
+    """Wait for the child, and say each step of its run once."""
+    seen = None
     while True:
         try:
             code = child.wait(_POLL_S)
         except subprocess.TimeoutExpired:
             code = None
         state = progress.read(run)
-        if state and state["done"] > seen:
-            seen = state["done"]
-            say(f"  {progress.describe(seen, state['total'], state['left_s'])}: {state['last']}")
+        if state and (state["done"], state["last"]) != seen:
+            seen = state["done"], state["last"]
+            say(f"  {progress.describe(state['done'], state['total'], state['left_s'])}: {state['last']}")
         if code is not None:
             return code
 

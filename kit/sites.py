@@ -149,7 +149,7 @@ def _serving_lab(site: Site) -> Ground:
     environments = {name: given.model_copy(update={"at": str(made.folder), "prefix": list(made.prefix),
                                                    "env": {**made.variables, **given.env}})
                     for name, given in site.serving.environments.items() if (made := lab.environments[name])}
-    serving = site.serving.model_copy(update={"environments": environments, "model": str(lab.model)})
+    serving = site.serving.model_copy(update={"environments": environments, "model": str(lab.model.folder)})
     nodes = {node.name: Node(host=node.host, port=node.ssh_port, user=node.user, key_file=str(node.key_file),
                              rdma_address=node.host) for node in lab.nodes}
     return Ground(nodes, Path(lab.known_hosts), serving, lab.proxy, True, {str(lab.model.folder.parent): "LAB"})

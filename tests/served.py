@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from kit.explain import served
+from kit.explain import Served
 from kit.kv import request_bytes
 from kit.kv_config import shape_of
 from kit.linkmodel import Sample, fit
@@ -25,7 +25,7 @@ def h200(name):
     found = [parse_bench((DATA / f"serving/pd-h200/bench_{name}_{tokens}_64_c1.json").read_text())
              for tokens in (512, 4096)]
     rows = [row for result in found for row in request_rows(result)]
-    return served(name, rows, concurrency=1, wall_s=sum(result.duration_s for result in found))
+    return Served(name, pd.DataFrame(rows), 1)
 
 
 def requests(count=20, *, tokens=1000, ttft, first_itl, tpot, seed=1):

@@ -17,7 +17,6 @@ from kit.explain import (
     needed_gbps,
     parts_table,
     predictions_table,
-    total_bytes,
 )
 from kit.linkmodel import nominal
 
@@ -60,10 +59,7 @@ def test_tables(explained):
 
 
 def test_link_use_is_bytes_over_wall_time():
-    run = h200("moon")
-    moved = total_bytes(run, SIZE)
-    assert moved == 12 * SIZE(512) + 12 * SIZE(4096)
-    assert link_use(moved, run.wall_s, nominal(100)) == pytest.approx(moved * 8e-9 / run.wall_s / 100)
+    assert link_use(25e9, 8.0, nominal(100)) == pytest.approx(0.25)
     for wrong in ((1, 0), (-1, 1)):
         with pytest.raises(ParamsError):
             link_use(*wrong, nominal(100))
@@ -92,9 +88,9 @@ def test_known_parts_are_found_again(parts, kind):
                         first_itl=step if in_ttft else handover + step)
 
     base = requests(ttft=prefill, first_itl=step, tpot=step)
-    found = explain(Served("pd", split(queueing), 8, 1.0), Served("agg", base, 8, 1.0), first_from=kind,
-                    size_of=SIZE, predicted={}, quiet=Served("quiet", split(0), 1, 1.0),
-                    quiet_baseline=Served("quiet agg", base, 1, 1.0))[0]
+    found = explain(Served("pd", split(queueing), 8), Served("agg", base, 8), first_from=kind,
+                    size_of=SIZE, predicted={}, quiet=Served("quiet", split(0), 1),
+                    quiet_baseline=Served("quiet agg", base, 1))[0]
     noise = 0.02 * (prefill + handover + queueing + step)
     assert found.handover_ms.value == pytest.approx(handover, abs=noise)
     waiting = sum(part.ms.value for part in found.parts if part.name == QUEUEING and part.stack == SPLIT)
@@ -105,24 +101,24 @@ def test_known_parts_are_found_again(parts, kind):
 
 
 def test_without_a_quiet_run_queueing_stays_inside():
-    base = Served("agg", requests(ttft=100, first_itl=10, tpot=10), 8, 1.0)
-    run = Served("pd", requests(ttft=400, first_itl=10, tpot=10), 8, 1.0)
+    base = Served("agg", requests(ttft=100, first_itl=10, tpot=10), 8)
+    run = Served("pd", requests(ttft=400, first_itl=10, tpot=10), 8)
     found = explain(run, base, first_from="decoder", size_of=SIZE, predicted={})[0]
     assert not found.separable
     assert "queueing included" in found.lines()[0]
 
 
 def test_two_requests_have_no_interval():
-    base = Served("agg", requests(2, ttft=100, first_itl=10, tpot=10), 1, 1.0)
-    run = Served("pd", requests(2, ttft=400, first_itl=10, tpot=10), 1, 1.0)
+    base = Served("agg", requests(2, ttft=100, first_itl=10, tpot=10), 1)
+    run = Served("pd", requests(2, ttft=400, first_itl=10, tpot=10), 1)
     found = explain(run, base, first_from="decoder", size_of=SIZE, predicted={"link": nominal(25)})[0]
     assert found.handover_ms.low is None
     assert found.residual_ms["link"].low is None
 
 
 def test_faster_than_the_baseline_is_no_error():
-    base = Served("agg", requests(ttft=400, first_itl=10, tpot=10), 1, 1.0)
-    run = Served("pd", requests(ttft=100, first_itl=10, tpot=10), 1, 1.0)
+    base = Served("agg", requests(ttft=400, first_itl=10, tpot=10), 1)
+    run = Served("pd", requests(ttft=100, first_itl=10, tpot=10), 1)
     found = explain(run, base, first_from="decoder", size_of=SIZE, predicted={"link": nominal(25)})[0]
     assert found.handover_ms.value < 0
     assert found.handover_gbps is None
@@ -131,10 +127,10 @@ def test_faster_than_the_baseline_is_no_error():
 
 
 def test_what_cannot_be_explained():
-    base = Served("agg", requests(tokens=1000, ttft=100, first_itl=10, tpot=10), 1, 1.0)
-    other = Served("pd", requests(tokens=2000, ttft=100, first_itl=10, tpot=10), 1, 1.0)
+    base = Served("agg", requests(tokens=1000, ttft=100, first_itl=10, tpot=10), 1)
+    other = Served("pd", requests(tokens=2000, ttft=100, first_itl=10, tpot=10), 1)
     with pytest.raises(ParamsError, match="no prompt length in common"):
         explain(other, base, first_from="decoder", size_of=SIZE, predicted={})
-    bare = Served("pd", base.rows.drop(columns="first_itl_ms"), 1, 1.0)
+    bare = Served("pd", base.rows.drop(columns="first_itl_ms"), 1)
     with pytest.raises(ParamsError, match="first_itl_ms"):
         explain(bare, base, first_from="decoder", size_of=SIZE, predicted={})

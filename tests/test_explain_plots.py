@@ -16,9 +16,9 @@ def h200_runs():
 
 @pytest.fixture(scope="module")
 def first_token_from_the_prefiller():
-    base = Served("agg", requests(ttft=100, first_itl=12, tpot=12), 8, 1.0)
-    run = Served("pd", requests(ttft=140, first_itl=90, tpot=9), 8, 1.0)
-    quiet = Served("quiet", requests(ttft=100, first_itl=60, tpot=9), 1, 1.0)
+    base = Served("agg", requests(ttft=100, first_itl=12, tpot=12), 8)
+    run = Served("pd", requests(ttft=140, first_itl=90, tpot=9), 8)
+    quiet = Served("quiet", requests(ttft=100, first_itl=60, tpot=9), 1)
     return explain(run, base, first_from="prefiller", size_of=SIZE, predicted={"link": nominal(25)}, quiet=quiet,
                    quiet_baseline=base)
 
@@ -51,8 +51,8 @@ def test_queueing_is_drawn_where_it_is_known(first_token_from_the_prefiller):
 
 
 def test_parts_below_zero_take_no_room():
-    base = Served("agg", requests(ttft=400, first_itl=10, tpot=10), 1, 1.0)
-    run = Served("pd", requests(ttft=100, first_itl=10, tpot=10), 1, 1.0)
+    base = Served("agg", requests(ttft=400, first_itl=10, tpot=10), 1)
+    run = Served("pd", requests(ttft=100, first_itl=10, tpot=10), 1)
     found = explain(run, base, first_from="decoder", size_of=SIZE, predicted={"link": nominal(25)})
     ax = explain_plots.attribution(found).axes[0]
     assert all(bar.get_width() > 0 for bar in ax.patches)

@@ -90,6 +90,17 @@ def test_reads_and_writes_are_fitted_apart():
     assert lines["read"].gbps.value == pytest.approx(8, rel=1e-4)
 
 
+def test_put_then_get():
+    noisy = [1.02, 0.98, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01, 0.99]
+    put, get = (fit([Sample(name, size, (1e-3 + size / rate) * off) for size, off in zip(SIZES, noisy, strict=True)])
+                for name, rate in (("write", 5e9), ("read", 1e9)))
+    both = linkmodel.in_turn(put, get)
+    assert both.seconds(1e8).value == pytest.approx(put.seconds(1e8).value + get.seconds(1e8).value)
+    assert both.seconds(1e8).low < both.seconds(1e8).value < both.seconds(1e8).high
+    assert both.alpha_s.low <= both.alpha_s.value <= both.alpha_s.high
+    assert linkmodel.in_turn(nominal(25), get).seconds(1e8).low is None
+
+
 def test_a_bend_is_warned_of():
     bent = [Sample("read", size, 1e-4 + size / (1e9 if size < 2**24 else 2e8)) for size in SIZES]
     assert "no straight line" in fit(bent).warning

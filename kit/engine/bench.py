@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kit.command import Command, command, script
+from kit.errors import ParamsError
 from kit.params import EngineParams
+from kit.serving.runtime import Place, started
+from kit.sites import Pair
 from kit.store import key_of
 
 # The engine reaches its peer through P2PHANDSHAKE: no metadata server, the target's RPC port is in its log.
@@ -65,7 +68,8 @@ class Point:
 
     def key(self, params: EngineParams) -> str:
         """Names the point's record; everything that changes what is measured is in it."""
-        return key_of({**self.axes(), **params.model_dump(include={"duration_s", "gid_index", "gpu_id", "program"})})
+        measured = {"duration_s", "gid_index", "gpu_id", "environment", "program"}
+        return key_of({**self.axes(), **params.model_dump(include=measured)})
 
     def __str__(self) -> str:
         return (f"{self.operation} {self.batch} x {self.block_bytes} B, {self.threads} threads, {self.protocol}, "
@@ -82,8 +86,11 @@ def points(params: EngineParams) -> list[Point]:
 
 
 def bench_command(point: Point, params: EngineParams, *, device: str, own_address: str, port: int,
-                  segment: str | None = None) -> Command:
-    """The target's command, or with ``segment`` (the target's ``host:port``) the initiator's."""
+                  segment: str | None = None, place: Place | None = None) -> Command:
+    """The target's command, or with ``segment`` (the target's ``host:port``) the initiator's.
+
+    ``place`` is the serving environment that has the program; without it the node's PATH does.
+    """
     flags: dict[str, str | int] = {
         "mode": "target" if segment is None else "initiator",
         "metadata_server": _METADATA,
@@ -101,13 +108,26 @@ def bench_command(point: Point, params: EngineParams, *, device: str, own_addres
     if segment is not None:
         flags |= {"segment_id": segment, "operation": point.operation, "duration": params.duration_s,
                   "report_unit": "MB"}
-    found = command(params.program, *(f"--{name}={value}" for name, value in flags.items()))
-    env: dict[str, str | int] = {}
+    argv = [params.program, *(f"--{name}={value}" for name, value in flags.items())]
+    env: dict[str, str] = {}
     if params.library_path:
         env["LD_LIBRARY_PATH"] = params.library_path
     if params.gid_index is not None:
-        env["MC_GID_INDEX"] = params.gid_index
-    return found.with_env(**env) if env else found
+        env["MC_GID_INDEX"] = str(params.gid_index)
+    if place is not None:
+        return started(place, argv, env)
+    return command(*argv).with_env(**env) if env else command(*argv)
+
+
+def place_of(pair: Pair, params: EngineParams, end: str) -> Place | None:
+    """The environment of the site that ``params`` name, for a command on this end. Raises ParamsError."""
+    if params.environment is None:
+        return None
+    known = pair.serving.environments if pair.serving is not None else {}
+    if pair.serving is None or params.environment not in known:
+        raise ParamsError(f"the site {pair.site.name} has no environment {params.environment!r}; it has: "
+                          f"{', '.join(known) or 'none'}", remedy="name it under its serving.environments")
+    return Place(pair.serving, known[params.environment], "/tmp", f"{pair[end].host.run_id}-engine-{end}")  # noqa: S108
 
 
 def await_target(run_id: str, seconds: int) -> Command:

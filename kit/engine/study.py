@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kit.engine.bench import Point, bench_command, points
+from kit.engine.bench import Point, bench_command, place_of, points
 from kit.engine.sweep import row_of, sweep
 from kit.engine.table import samples_of_engine, table
 from kit.engine.verdict import Verdict, judge, link_bounds
@@ -45,7 +45,7 @@ class EngineStudy:
         def line(point: Point, end: str, segment: str | None, port: int) -> str:
             node = self.pair[end]
             return str(bench_command(point, self.params, device=node.device, own_address=node.address, port=port,
-                                     segment=segment))
+                                     segment=segment, place=place_of(self.pair, self.params, end)))
 
         return pd.DataFrame([{
             "point": str(point), "target": line(point, point.target, None, self.params.base_port),

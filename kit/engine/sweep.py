@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from kit.engine.bench import Point, await_target, bench_command
+from kit.engine.bench import Point, await_target, bench_command, place_of
 from kit.engine.table import COLUMNS
 from kit.errors import CommandError, DeadlineError, KitError, ParseError
 from kit.hosts.base import Completed
@@ -47,14 +47,17 @@ def _point(pair: Pair, params: EngineParams, point: Point) -> dict[str, Any]:
     record = {**point.axes(), "site": pair.site.name, "device": end.device if point.protocol == "rdma" else "",
               "in_flight_bytes": point.in_flight_bytes, "expected": False, "outcome": FAILED}
     service = at.host.start(bench_command(point, params, device=at.device, own_address=at.address,
-                                          port=params.base_port), deadline_s=deadline_s)
+                                          port=params.base_port, place=place_of(pair, params, point.target)),
+                            deadline_s=deadline_s)
     client: Completed | None = None
     trouble: KitError | None = None
     try:
         heard = at.host.run(await_target(at.host.run_id, _READY_S), deadline_s=_READY_S + 5, check=True)
         segment = f"{at.address}:{heard.stdout.strip().rpartition(':')[2]}"
         client = end.host.run(bench_command(point, params, device=end.device, own_address=end.address,
-                                            port=params.base_port + 1, segment=segment), deadline_s=params.deadline_s)
+                                            port=params.base_port + 1, segment=segment,
+                                            place=place_of(pair, params, point.initiator)),
+                              deadline_s=params.deadline_s)
     except (CommandError, DeadlineError) as error:
         trouble = error
     finally:

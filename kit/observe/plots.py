@@ -21,6 +21,8 @@ _ROW = 2.1                          # inches a row of panels
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)))
 _CARRIERS = {"rdma": "RDMA device", "net": "network interface"}
 _DIRECTIONS = ("sent", "received")
+_WIDTHS = {"sent": 1.6, "received": 3.4}    # they coincide where both nodes share one loopback interface
+_LOOPBACK = "both nodes are one machine: what its loopback interface carries is sent and received at once"
 _REQUESTS = {"vllm:num_requests_running": "running", "vllm:num_requests_waiting": "waiting"}
 _KV_USE = ("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc")     # the name before vLLM 0.11
 _NONE = "not sampled"
@@ -38,7 +40,8 @@ def over_time(samples: pd.DataFrame, *, nodes: Sequence[str] = ("prefiller", "de
     chosen = chosen.assign(at_s=chosen["time_s"] - zero_s)
     moved = traffic(chosen) if len(chosen) else chosen.assign(carrier="", direction="", bytes_per_s=0.0)
     moved = moved.assign(at_s=moved["time_s"] - zero_s)
-    heading = [title, about] if about else [title]
+    shared = bool(((chosen["source"] == "net") & (chosen["labels"] == 'interface="lo"')).any())
+    heading = [line for line in (title, about, _LOOPBACK if shared else "") if line]
     with sns.axes_style("whitegrid"):
         figure, axes = plt.subplots(3, len(nodes), squeeze=False, sharex=True, sharey="row", dpi=_DPI)
     colours = sns.color_palette("colorblind")
@@ -60,9 +63,9 @@ def over_time(samples: pd.DataFrame, *, nodes: Sequence[str] = ("prefiller", "de
 
 
 def _traffic(ax: Axes, moved: pd.DataFrame, looks: dict[str, Any]) -> None:
-    for (carrier, direction), line in moved.groupby(["carrier", "direction"], observed=True):
+    for (carrier, direction), line in moved.groupby(["carrier", "direction"], observed=True):    # sent is on top
         ax.plot(line["at_s"], line["bytes_per_s"], color=looks[str(direction)], linestyle=looks[str(carrier)],
-                linewidth=1.6, drawstyle="steps-pre")       # a rate is of the time before its look
+                linewidth=_WIDTHS[str(direction)], drawstyle="steps-pre")      # a rate is of the time before its look
     if moved.empty:
         _say(ax, _NONE)
 
@@ -94,7 +97,7 @@ def _scales(axes: Any, chosen: pd.DataFrame) -> None:
     if len(chosen):
         axes[0][0].set_xlim(float(chosen["at_s"].min()), max(float(chosen["at_s"].max()), 1e-3))
     axes[0][0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: _rate(float(value))))
-    axes[2][0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if axes[2][0].get_ylim()[1] > 0.05 else 1))
+    axes[2][0].yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
 def _outside(ax: Axes, begin_s: float | None, end_s: float | None, zero_s: float) -> None:
@@ -107,8 +110,8 @@ def _outside(ax: Axes, begin_s: float | None, end_s: float | None, zero_s: float
 
 
 def _handles(moved: pd.DataFrame, looks: dict[str, Any]) -> list[Line2D]:
-    found = [Line2D([], [], color=looks[direction], linestyle=looks[carrier], linewidth=1.6,
-                    label=f"{direction}, {words}")
+    found = [Line2D([], [], color=looks[direction], linestyle=looks[carrier],
+                    linewidth=_WIDTHS[direction], label=f"{direction}, {words}")
              for carrier, words in _CARRIERS.items() for direction in _DIRECTIONS
              if ((moved["carrier"] == carrier) & (moved["direction"] == direction)).any()]
     return found + [Line2D([], [], color=looks[look], linewidth=1.6, label=f"{look} requests")

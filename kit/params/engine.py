@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.params.closed import Closed
+from kit.params.closed import Closed, Name
 from kit.params.link import Direction
 
 
@@ -14,7 +14,8 @@ class EngineParams(Closed):
     """Parameters of ``04_transfer_engine``.
 
     Axes: operations x blocks x batches x threads x protocols x memories x directions, ``repeats`` times. ``program`` is
-    the bench on both nodes, ``library_path`` where its shared libraries are if the system does not have them.
+    the bench on both nodes: of the site's serving ``environment`` where one is named, else on the PATH or a whole path.
+    ``library_path``: where its shared libraries are if the system does not have them.
     ``link_run`` is the folder of a finished link run, whose best bandwidths are the bound; without it the site's
     ``nominal_gbps`` is.
     """
@@ -32,6 +33,7 @@ class EngineParams(Closed):
     gid_index: Annotated[int, Field(ge=0)] | None = None
     base_port: Annotated[int, Field(ge=1024, le=65000)] = 12345
     deadline_s: Annotated[float, Field(gt=0, le=7200)] = 60
+    environment: Name | None = None
     program: str = "transfer_engine_bench"
     library_path: str = ""
     link_run: str | None = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kit.params.closed import Closed, Name
+from kit.params.closed import Closed, Name, Port
 
 
 class Environment(Closed):
@@ -29,7 +29,8 @@ class Serving(Closed):
     decoder's. ``flags`` go to every vLLM, ``prefill_flags`` and ``decode_flags`` to one, as two GPU models may need;
     ``env`` goes to every part, ``decode_env`` to the decoder alone. ``interface``: the network interface that leads to
     the other node; found by route where it is not named. ``lmcache_proxy``: LMCache's disagg_proxy_server.py, on the
-    machine that runs the kit, for the stacks that need it.
+    machine that runs the kit, for the stacks that need it. ``exporter_port``: where erdma-exporter answers on both
+    nodes, to be sampled too.
     """
 
     runtime: Literal["venv", "container"] = "venv"
@@ -49,4 +50,5 @@ class Serving(Closed):
     decode_flags: list[str] = []
     env: dict[str, str] = {}
     decode_env: dict[str, str] = {}
+    exporter_port: Port | None = None
     start_s: Annotated[float, Field(gt=0, le=3600)] = 600

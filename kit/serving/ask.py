@@ -11,9 +11,10 @@ from kit.errors import CommandError
 from kit.hosts.base import Host
 
 # $1 url, $2 seconds an answer may take, $3 the JSON to post or nothing, $4 seconds to ask again for as long as the
-# status is not 200. Prints the last status, then the body; 0 where nobody answered.
+# status is not 200, $5 a regular expression of the lines to keep or nothing. Prints the last status, then the body; 0
+# where nobody answered.
 _PROGRAM = """
-import sys, time, urllib.error, urllib.request
+import re, sys, time, urllib.error, urllib.request
 url, seconds, data, until = sys.argv[1], float(sys.argv[2]), sys.argv[3].encode(), time.monotonic() + float(sys.argv[4])
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 while True:
@@ -28,6 +29,8 @@ while True:
     if status == 200 or time.monotonic() > until:
         break
     time.sleep(0.1)
+if sys.argv[5]:
+    body = b"".join(line for line in body.splitlines(True) if re.match(sys.argv[5].encode(), line))
 sys.stdout.buffer.write(b"%d\\n" % status + body)
 """
 
@@ -47,17 +50,20 @@ class HttpAnswer:
         return json.loads(self.body)
 
 
-def http(url: str, *, post: Any = None, seconds: float = 5, until_s: float = 0) -> Command:
+def http(url: str, *, post: Any = None, seconds: float = 5, until_s: float = 0, only: str = "") -> Command:
     """The command that asks: Python's standard library, which every node has."""
-    return command("python3", "-c", _PROGRAM, url, seconds, "" if post is None else json.dumps(post), until_s)
+    return command("python3", "-c", _PROGRAM, url, seconds, "" if post is None else json.dumps(post), until_s, only)
 
 
-def ask(host: Host, url: str, *, post: Any = None, seconds: float = 5, until_s: float = 0) -> HttpAnswer:
+def ask(host: Host, url: str, *, post: Any = None, seconds: float = 5, until_s: float = 0,
+        only: str = "") -> HttpAnswer:
     """GET, or POST of JSON, from the node; asked again for ``until_s`` while the answer is not 200.
+
+    ``only``: a regular expression that a line of the body must begin with to be kept.
 
     Raises HostError when the node itself cannot be asked.
     """
-    asked = http(url, post=post, seconds=seconds, until_s=until_s)
+    asked = http(url, post=post, seconds=seconds, until_s=until_s, only=only)
     done = host.run(asked, deadline_s=seconds + until_s + 10)
     status, _, body = done.stdout.partition("\n")
     if not status.isdigit():

@@ -21,6 +21,9 @@ from kit.serving.parts import Role
 from kit.serving.validity import Evidence, Handover, asked_tokens, expected_kv
 from kit.sites import Pair
 
+# Of a page of metrics, the lines that are evidence, with their TYPE.
+_METRICS = (r"(# TYPE )?(vllm:(prefix_cache_hits|external_prefix_cache|prompt_tokens|cache_config_info)|"
+            r"master_(value_size_bytes_sum|allocated_bytes|evicted_key|put_start_alloc))")
 _COLD_SHARE = 0.01    # of the prompt tokens may be found in a cache: a random prompt may begin like another
 
 # The bytes that left by an interface, then the RDMA device's counters. $1 the peer's address, $2 the interface or "-"
@@ -56,7 +59,7 @@ def look(pair: Pair, deployment: Deployment) -> Moment:
         if part.role == "proxy":
             continue
         port = wiring.stack.ports.master_metrics if part.role == "master" else part.port
-        answer = ask(pair[part.end].host, f"http://{part.address}:{port}/metrics")
+        answer = ask(pair[part.end].host, f"http://{part.address}:{port}/metrics", only=_METRICS)
         if not answer.ok:
             raise CommandError(f"the {part.role} gives no metrics: {answer.status} {answer.body[:200]}", node=part.end,
                                remedy="read its log: it may have ended")

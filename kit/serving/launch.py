@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from kit.command import command, script
 from kit.errors import CommandError, DeadlineError
 from kit.hosts.base import Listening, Service
+from kit.parse.sockets import parse_listening_sockets
 from kit.serving.ask import ask
 from kit.serving.parts import Part, Role, Wiring, parts
+from kit.serving.preflight import SOCKETS
 from kit.sites import Pair
 
 Say = Callable[[str], None]
@@ -69,26 +71,26 @@ def launch(pair: Pair, wiring: Wiring, *, lifetime_s: float, say: Say = lambda _
             if part.health is not None:
                 _until_well(pair, part)
     except BaseException:
-        end(pair, deployment)
+        end(pair, wiring)
         raise
     deployment.ready_s = time.monotonic() - begun
     return deployment
 
 
-def end(pair: Pair, deployment: Deployment | None = None) -> int:
-    """End whatever of the run is alive on both nodes; how many processes there were."""
+def end(pair: Pair, wiring: Wiring | None = None) -> int:
+    """End whatever of the run is alive on both nodes; how many processes there were. With ``wiring`` containers too."""
     ended = sum(pair.both(lambda one: one.host.stop(one.host.run_id)).values())
-    if deployment is not None and deployment.wiring.serving.runtime == "container":
-        engine = deployment.wiring.serving.engine
-        for part in deployment.parts:
-            pair[part.end].host.run(command(engine, "rm", "-f", f"{deployment.wiring.run_id}-{part.role}"))
+    if wiring is not None and wiring.serving.runtime == "container":
+        for part in parts(wiring):
+            pair[part.end].host.run(command(wiring.serving.engine, "rm", "-f", f"{wiring.run_id}-{part.role}"))
     return ended
 
 
-def log_of(pair: Pair, deployment: Deployment, role: Role) -> str:
-    """What a part has written so far, both streams."""
-    service, host = deployment.services[role], pair[deployment.part(role).end].host
-    return "".join(host.read(f"{service.folder}/{stream}").decode(errors="replace") for stream in ("out", "err"))
+def listening(pair: Pair, wiring: Wiring) -> list[tuple[Part, bool]]:
+    """Each part, and whether its port listens on its node."""
+    sockets = pair.both(lambda one: parse_listening_sockets(one.host.run(script(SOCKETS), check=True).stdout))
+    return [(part, any(socket.port == part.port and (socket.everywhere or socket.address == part.address)
+                       for socket in sockets[part.end])) for part in parts(wiring)]
 
 
 def _start(pair: Pair, deployment: Deployment, group: Iterable[Part], lifetime_s: float, say: Say) -> None:

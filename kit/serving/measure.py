@@ -7,6 +7,7 @@ from typing import Any
 
 from kit import symptoms
 from kit.errors import CommandError, DeadlineError, HostError, ParseError, UnreachableError
+from kit.observe.table import table, troubles
 from kit.params import ServeBenchParams
 from kit.parse.bench import parse_bench
 from kit.parse.bench_types import BenchResult, goodput_per_s, request_rows
@@ -15,13 +16,17 @@ from kit.serving.evidence import decoder_log, evidence, handover_of, look
 from kit.serving.handover import complete, prompt
 from kit.serving.session import Up
 from kit.serving.validity import judge
+from kit.serving.watch import observed
 from kit.sites import Pair
 
 _KEPT = 4000      # characters of the tool's own output
+_SPARE_S = 30.0   # the samplers live this much longer than the benchmark may take
 
 
 def record_of(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -> dict[str, Any]:
     """Measure and judge one point; trouble with the tool or the stack becomes a FAILED record.
+
+    A measured record's ``samples`` is a table (`kit.observe.table`): what the nodes did meanwhile.
 
     Raises UnreachableError: then the node is lost, and with it all later points.
     """
@@ -39,11 +44,13 @@ def record_of(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
 def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -> dict[str, Any]:
     deployment, host = up.deployment, pair.prefill.host
     for turn in range(params.warmups):
-        complete(pair, deployment, deployment.front, prompt(point.input_tokens, seed=1 + turn + 100 * point.repeat),
-                 tokens=min(point.output_tokens, 8))
+        words = prompt(max(point.input_tokens // 4, 8), seed=1 + turn + 100 * point.repeat)    # a word is 1 to 4 tokens
+        complete(pair, deployment, deployment.front, words, tokens=min(point.output_tokens, 8))
     result_file = f"{deployment.wiring.prefill.folder}/{point.key(params)}.json"
     before = look(pair, deployment)
-    done = host.run(bench_command(deployment.wiring, point, params, result=result_file), deadline_s=params.deadline_s)
+    with observed(pair, deployment, deadline_s=params.deadline_s + _SPARE_S) as seen:
+        done = host.run(bench_command(deployment.wiring, point, params, result=result_file),
+                        deadline_s=params.deadline_s)
     if done.exit_code is None:
         raise DeadlineError(f"the benchmark did not end in {params.deadline_s:g} s", node=host.name,
                             command=done.command, output=done.stdout + done.stderr,
@@ -63,7 +70,7 @@ def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
         "hit_ratio": validity.hit_ratio, "wire_share": validity.wire_share,
         "kv_expected_bytes": None if wanted is None else wanted.expected_bytes, "validity": validity.to_dict(),
         "start_s": deployment.ready_s, "summary": summary_of(result, params.slo_ms), "requests": _requests(result),
-        "command": done.command, "output": done.stdout[-_KEPT:],
+        "command": done.command, "output": done.stdout[-_KEPT:], "samples": table(seen), "not_sampled": troubles(seen),
     }
 
 

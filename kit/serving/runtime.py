@@ -49,9 +49,3 @@ def container(place: Place, argv: Sequence[Part], env: Mapping[str, str]) -> Com
                    "-e", "KIT_RUN_ID", "-e", "KIT_SERVICE", *given,
                    "--entrypoint", argv[0], place.environment.at, *argv[1:])
 
-
-def remove(place: Place) -> Command | None:
-    """What ends a container for sure, after a client that was killed; nothing for a venv."""
-    if place.serving.runtime == "venv":
-        return None
-    return command(place.serving.engine, "rm", "-f", place.name)

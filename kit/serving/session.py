@@ -86,7 +86,7 @@ def bring_up(pair: Pair, ground: Ground, *, lifetime_s: float, say: Say = lambda
         up.exposed = tuple(exposed_sockets(pair, up.deployment))
         up.handed = hand_over(pair, up.deployment)
     except BaseException:
-        end(pair, up.deployment)
+        end(pair, up.ground.wiring)
         raise
     return up
 
@@ -98,7 +98,7 @@ def running(pair: Pair, ground: Ground, *, lifetime_s: float, say: Say = lambda 
     try:
         yield up
     finally:
-        end(pair, up.deployment)
+        end(pair, up.ground.wiring)
 
 
 def exposed_sockets(pair: Pair, deployment: Deployment) -> Iterator[Check]:

@@ -16,9 +16,8 @@ from kit.serving.bench import BenchPoint, bench_command, points
 from kit.serving.launch import end
 from kit.serving.measure import record_of
 from kit.serving.memory import Load
-from kit.serving.parts import parts
 from kit.serving.session import Ground, running, survey
-from kit.serving.stacks import read_stack, wired
+from kit.serving.stacks import outline, read_stack, wired
 from kit.serving.table import COLUMNS, REQUEST_COLUMNS, table
 from kit.sites import Pair, open_site
 from kit.stage import Progress, open_folder, run_id_of, write_verdict
@@ -26,8 +25,10 @@ from kit.store import Run, hold
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 STAGE = "06_serve_bench"
+_POINT_S = 25.0       # a first guess, with its share of a stack's start
 _SPARE_S = 600.0      # a stack lives this much longer than its points may take
 Say = Callable[[str], None]
 
@@ -74,16 +75,16 @@ class ServeStudy:
         """Every command of the stacks and points still to do, in order; starts nothing and asks nothing of a node."""
         import pandas as pd
 
-        rows, seen = [], set()
+        frames, seen = [], set()
         for point in self.todo():
-            wiring = wired(self.pair, self.stacks[point.stack], {"a": "RUN-FOLDER", "b": "RUN-FOLDER"})
+            wiring = wired(self.pair, self.stacks[point.stack])
             if point.stack not in seen:
                 seen.add(point.stack)
-                rows += [{"stack": point.stack, "what": part.role, "node": part.end, "command": str(part.command)}
-                         for part in parts(wiring)]
-            rows.append({"stack": point.stack, "what": str(point).partition(", ")[2], "node": wiring.prefill.end,
-                         "command": str(bench_command(wiring, point, self.params, result="RUN-FOLDER/bench.json"))})
-        return pd.DataFrame(rows, columns=["stack", "what", "node", "command"])
+                frames.append(outline(wiring))
+            command = bench_command(wiring, point, self.params, result="RUN-FOLDER/bench.json")
+            frames.append(pd.DataFrame([{"stack": point.stack, "what": str(point).partition(", ")[2],
+                                         "node": wiring.prefill.end, "command": str(command)}]))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["stack", "what", "command"])
 
     def survey(self, name: str) -> Ground:
         """The preflight of one stack: both nodes read, nothing started. Raises HostError, ParamsError."""
@@ -91,23 +92,46 @@ class ServeStudy:
                     max([*self.params.concurrency, 1] if self.params.concurrency else [self.params.prompts]))
         return survey(self.pair, self.stacks[name], load)
 
-    def measure(self, on_point: Callable[[Progress], None] = lambda _: None, say: Say = print) -> pd.DataFrame:
+    def measure(self, on_point: Callable[[Progress], None] = lambda _: None) -> pd.DataFrame:
         """Measure what is still to do, stack by stack, and give all points as one table."""
         if not self.facts:
             self.look()
-        todo, started = self.todo(), time.monotonic()
+        todo, started, turn = self.todo(), time.monotonic(), 0
+
+        def say(text: str) -> None:
+            left_s = (time.monotonic() - started) / turn * (len(todo) - turn) if turn else len(todo) * _POINT_S
+            on_point(Progress(turn, len(todo), text, left_s))
 
         def done(point: BenchPoint, record: dict[str, Any]) -> None:
+            nonlocal turn
+            samples = record.pop("samples", None)
+            if samples is not None:
+                self.run.keep_table(f"samples/{point.key(self.params)}", samples)
             self.run.keep_point(point.key(self.params), {**record, **self._expectation(point.stack, record)})
-            turn = todo.index(point) + 1
-            left_s = (time.monotonic() - started) / turn * (len(todo) - turn)
-            on_point(Progress(turn, len(todo), f"{point}: {record['outcome']}", left_s))
+            turn += 1
+            say(f"{point}: {record['outcome']}")
 
         with hold(self.run.folder):
             end(self.pair)    # left behind by a killed run of this folder
             for name in dict.fromkeys(point.stack for point in todo):
                 self._measure_stack(name, [point for point in todo if point.stack == name], done, say)
         return self._keep_tables()
+
+    def samples(self, point: BenchPoint) -> pd.DataFrame:
+        """What the nodes did while a point was measured, once a second (`kit.observe.table`, `kit.observe.plots`)."""
+        import pandas as pd
+
+        from kit.observe.table import table as empty
+
+        path = self.run.folder / "samples" / f"{point.key(self.params)}.parquet"
+        return pd.read_parquet(path) if path.exists() else empty([])
+
+    def over_time(self, stack: str, repeat: int = 0) -> Figure:
+        """Bytes, requests and KV cache use of a stack's benchmark, prefiller and decoder side by side."""
+        from kit.observe.plots import over_time
+
+        point = next(point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat))
+        return over_time(self.samples(point), title=f"{stack}, one benchmark over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""
@@ -129,6 +153,7 @@ class ServeStudy:
         """One stack up, its points measured, and down; where it does not come up, its points fail with the reason."""
         left = list(todo)
         try:
+            say(f"{name}: preflight, then start")
             ground = self.survey(name)
             lifetime_s = len(todo) * self.params.deadline_s + _SPARE_S
             with running(self.pair, ground, lifetime_s=lifetime_s, say=say) as up:

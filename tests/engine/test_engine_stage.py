@@ -1,5 +1,7 @@
 """The transfer-engine stage: points, command lines, verdict; and the whole stage against its recording."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -10,7 +12,7 @@ from kit.engine.table import samples_of_engine, table
 from kit.engine.verdict import judge, link_bounds
 from kit.errors import ParamsError
 from kit.linkmodel import fit_each
-from kit.params import EngineParams, check
+from kit.params import EngineParams, Environment, Serving, check
 from kit.paths import root
 from kit.predict import lines_of
 from kit.store import open_run
@@ -55,6 +57,22 @@ def test_tcp_names_no_device():
     assert "erdma_0" not in line
     assert "--use_vram=false" in line
     assert (point.initiator, point.target) == ("b", "a")
+
+
+SERVING = Serving(environments={"box": Environment(at="/opt/box", prefix=["nice"], env={"A": "1"})}, model="/m",
+                  max_model_tokens=100, protocol="tcp")
+
+
+def test_the_program_of_a_serving_environment(tmp_path):
+    study = open_study("replay-engine", str(tmp_path), environment="box", **RECORDED)
+    with pytest.raises(ParamsError, match="has no environment 'box'"):
+        study.plan()
+    study.pair = replace(study.pair, serving=SERVING)
+    assert study.plan()["target"][0].startswith("env A=1 nice /opt/box/bin/transfer_engine_bench --mode=target ")
+    study.pair = replace(study.pair, serving=SERVING.model_copy(update={"runtime": "container"}))
+    line = study.plan()["initiator"][0]
+    assert line.startswith("nerdctl run --rm --name kit-")
+    assert "--entrypoint nice /opt/box transfer_engine_bench --mode=initiator" in line
 
 
 def test_the_wait_is_bounded_and_takes_no_text():

@@ -64,3 +64,22 @@ def test_check_is_the_askers_own(recording):
     assert host.run(failing).exit_code == 1
     with pytest.raises(CommandError):
         host.run(failing, check=True)
+
+
+def test_what_differs_in_every_run_has_a_fixed_name(tmp_path):
+    path, serve = tmp_path / "a.json", script("echo served")
+    inner = LocalHost("a", run_id="kit-test-alias")
+    live = RecordingHost(inner, path, about={"serving": f"{tmp_path}/venv"}, aliases={str(tmp_path): "LAB"})
+    folder = live.run(command("echo", f"{tmp_path}/kit-test-alias")).stdout.strip()
+    live.run(command("echo", f"{folder}/again"))
+    service = live.start(serve, deadline_s=20)
+    live.finish(service, deadline_s=20)
+    assert live.read(f"{service.folder}/out") == b"served\n"
+
+    host = ReplayHost("a", path, run_id="kit-another-run")
+    assert host.about["serving"] == "LAB/venv"
+    folder = host.run(command("echo", "LAB/kit-another-run")).stdout.strip()
+    assert folder == "LAB/RUN-ID"
+    assert host.run(command("echo", f"{folder}/again")).ok
+    assert host.read(f"{host.start(serve, deadline_s=20).folder}/out") == b"served\n"
+    assert str(tmp_path) not in path.read_text()

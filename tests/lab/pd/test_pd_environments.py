@@ -112,11 +112,25 @@ def test_what_pip_said_is_in_the_error(tmp_path):
     assert "is ignored" not in raised.value.what
 
 
+def test_large_downloads_are_said(tmp_path):
+    said = []
+    step = program(tmp_path / "pip", "echo '  Downloading nvidia_cudnn_cu12-9.10.2.21-py3-none-any.whl (706.8 MB)'\n"
+                                     "echo '  Downloading six-1.17.0-py2.py3-none-any.whl (11 kB)'")
+    environments._run([str(step)], say=said.append)
+    assert said == ["    nvidia_cudnn_cu12, 706 MB"]
+
+
+def test_a_step_has_a_deadline(monkeypatch, tmp_path):
+    monkeypatch.setattr(environments, "_STEP_S", 0.3)
+    with pytest.raises(LabError, match=r"not done after 0\.3 s"):
+        environments._run(["sleep", "30"])
+
+
 def test_the_build_without_cuda_is_tried_first(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(environments, "_pip", lambda aside, text, *_: asked.append(text.split(" ")[0]))
     lock = environments.read_lock("recipe")
-    assert environments._torch(lock, tmp_path) == lock.cuda_libraries()
+    assert environments._torch(lock, tmp_path, print) == lock.cuda_libraries()
     assert asked == ["torch==2.8.0+cpu"]
 
 
@@ -129,7 +143,7 @@ def test_else_the_public_build_with_its_libraries(monkeypatch, tmp_path):
             raise LabError("ERROR: No matching distribution found for torch==2.8.0+cpu")
 
     monkeypatch.setattr(environments, "_pip", pip)
-    assert environments._torch(environments.read_lock("recipe"), tmp_path) == []
+    assert environments._torch(environments.read_lock("recipe"), tmp_path, print) == []
     assert asked == ["torch==2.8.0+cpu", "torch==2.8.0"]
 
 
@@ -139,7 +153,7 @@ def test_any_other_failure_is_told(monkeypatch, tmp_path):
 
     monkeypatch.setattr(environments, "_pip", pip)
     with pytest.raises(LabError, match="No space left"):
-        environments._torch(environments.read_lock("recipe"), tmp_path)
+        environments._torch(environments.read_lock("recipe"), tmp_path, print)
 
 
 def test_another_lock_is_another_environment(monkeypatch, tmp_path):

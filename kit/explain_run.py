@@ -1,0 +1,158 @@
+"""`kit explain`: the stacks of a serving run (stage 06) beside its aggregated baseline, and the figures of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kit import linkmodel
+from kit.errors import ParamsError, StoreError
+from kit.explain import COLUMNS, Explanation, Served, explain, link_use, parts_table, predictions_table
+from kit.linkmodel import LinkModel
+from kit.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LOAD = ("output_tokens", "concurrency")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One stack under one load: an explanation a prompt length, and the share of the link that the load used.
+
+    ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth.
+    """
+
+    stack: str
+    output_tokens: int
+    concurrency: int
+    explanations: list[Explanation]
+    link_use: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack}, {self.output_tokens} tokens out, concurrency {self.concurrency}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the tables of `kit.explain`, a row a list entry."""
+        tables = {"parts": parts_table(self.explanations), "predictions": predictions_table(self.explanations)}
+        return {"stack": self.stack, "output_tokens": self.output_tokens, "concurrency": self.concurrency,
+                "link_use": self.link_use, **{name: table.astype(object).where(table.notna(), None).to_dict("records")
+                                              for name, table in tables.items()}}
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        found = [self.name, *(f"  {line}" for each in self.explanations for line in each.lines())]
+        found += [f"  used {share:.2%} of the {name} (all bytes over the wall time)"
+                  for name, share in self.link_use.items()]
+        return found
+
+
+def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) -> list[Account]:
+    """Every valid stack of the run that hands over, under every closed-loop load that the baseline has too.
+
+    ``lines``: name of the prediction -> operation -> line. A direct stack writes; a store is written, then read. Raises
+    StoreError for a run that is none of serving, ParamsError where nothing can be compared.
+    """
+    from kit.serving.stacks import read_stack
+
+    points, requests = run.points, _requests(run)
+    base = _requests(baseline)
+    base = base[base["stack"].map({name: read_stack(name).kind == "aggregated" for name in base["stack"].unique()})]
+    found = []
+    for name in requests["stack"].unique():
+        stack = read_stack(str(name))
+        if stack.first_token is None:
+            continue
+        mine = requests[requests["stack"] == name]
+        predicted = {told: line for told, each in lines.items() if (line := _way(each, stack.kind)) is not None}
+        for (output, concurrency), rows in mine.groupby(list(_LOAD), observed=True):
+            others = base[(base["output_tokens"] == output) & (base["concurrency"] == concurrency)]
+            if others.empty:
+                continue
+            sizes = _sizes(points[points["stack"] == name])
+            quiet, quiet_base = ({"quiet": _served(str(name), part)} if concurrency > 1 and len(part) else {}
+                                 for part in (_at_rest(mine, output), _at_rest(base, output)))
+            explained = explain(_served(str(name), rows), _served("baseline", others), first_from=stack.first_token,
+                                size_of=sizes, predicted=predicted, quiet=quiet.get("quiet"),
+                                quiet_baseline=quiet_base.get("quiet"))
+            load = points[(points["stack"] == name) & (points["output_tokens"] == output)
+                          & (points["concurrency"] == concurrency) & (points["outcome"] == "VALID")]
+            moved, wall_s = float(load["kv_expected_bytes"].sum()), float(load["duration_s"].sum())
+            found.append(Account(str(name), int(output), int(concurrency), explained,
+                                 {told: link_use(moved, wall_s, line) for told, line in predicted.items()}))
+    if not found:
+        raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
+                          remedy="run stage 06 with an aggregated stack and the same lengths and concurrency")
+    return found
+
+
+def write_figures(found: list[Account], lines: dict[str, dict[str, LinkModel]], folder: Path, *,
+                  note: str) -> list[Path]:
+    """Both figures of every account, as PNG files in ``folder``."""
+    from kit import explain_plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for account in found:
+        links = {name: max(line.gbps.value for line in each.values()) for name, each in lines.items() if each}
+        said = f"{account.name}; {note}" if note else account.name
+        for kind, figure in (("attribution", explain_plots.attribution(account.explanations, note=said)),
+                             ("break-even", explain_plots.break_even(account.explanations, links=links, note=said))):
+            path = folder / f"{kind}-{account.stack}-{account.output_tokens}-c{account.concurrency}.png"
+            figure.savefig(path)
+            written.append(path)
+    return written
+
+
+def _requests(run: Run) -> pd.DataFrame:
+    """The requests of the run's valid closed-loop points that have every time."""
+    import pandas as pd
+
+    path = run.folder / "requests.parquet"
+    if not path.exists():
+        raise StoreError(f"{run.folder} holds no requests.parquet",
+                         remedy="name the folder of a finished 06_serve_bench")
+    frame = pd.read_parquet(path)
+    good = frame[(frame["outcome"] == "VALID") & frame["ok"].fillna(value=False) & frame["concurrency"].notna()]
+    whole: pd.DataFrame = good.dropna(subset=list(COLUMNS))
+    return whole
+
+
+def _served(name: str, rows: pd.DataFrame) -> Served:
+    return Served(name, rows, int(rows["concurrency"].iloc[0]))
+
+
+def _at_rest(rows: pd.DataFrame, output: Any) -> pd.DataFrame:
+    found: pd.DataFrame = rows[(rows["output_tokens"] == output) & (rows["concurrency"] == 1)]
+    return found
+
+
+def _sizes(points: pd.DataFrame) -> Callable[[int], int]:
+    """Prompt length -> bytes that had to move, as the validity gate counted them for that length."""
+    known = {int(tokens): float(moved) / int(completed) for tokens, moved, completed in _counted(points)}
+
+    def size_of(tokens: int) -> int:
+        if not known:
+            raise ParamsError("the run does not say how many KV bytes had to move", remedy="run stage 06 again")
+        nearest = min(known, key=lambda length: abs(length - tokens))
+        return round(known[nearest] * tokens / nearest)
+
+    return size_of
+
+
+def _counted(points: pd.DataFrame) -> Iterator[tuple[Any, Any, Any]]:
+    valid = points[(points["kv_expected_bytes"] > 0) & (points["completed"] > 0)]
+    yield from zip(valid["input_tokens"], valid["kv_expected_bytes"], valid["completed"], strict=True)
+
+
+def _way(lines: dict[str, LinkModel], kind: str) -> LinkModel | None:
+    """The line for a stack's kind: a direct one is written; a store is written and then read."""
+    line = lines.get("link") or lines.get("write")
+    if kind == "direct" or line is None:
+        return line
+    read = lines.get("link") or lines.get("read")
+    return line if read is None else linkmodel.in_turn(line, read)

@@ -1,0 +1,69 @@
+"""Figures of serving runs. What is not VALID is hatched and crossed out, with its reason: it is no result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_WIDE, _DPI = 10.0, 160
+_TITLES = {"ttft_ms": "TTFT (ms)", "first_itl_ms": "first ITL (ms)", "tpot_ms": "TPOT (ms)",
+           "output_tokens_per_s": "output tokens/s"}
+_GREY = "0.85"
+
+
+def stacks_side_by_side(points: pd.DataFrame, *, about: str = "") -> Figure:
+    """One panel a measure, one bar a stack: the median over the repeats, the line their range.
+
+    Where a stack ran under several loads the panels show the first; ``about`` says where it ran, below the title.
+    """
+    first = points.iloc[0]
+    load = ["input_tokens", "output_tokens", "concurrency", "requests_per_s"]
+    same = points[load].apply(lambda row: all((pd.isna(a) and pd.isna(b)) or a == b
+                                              for a, b in zip(row, first[load], strict=True)), axis=1)
+    shown = points[same]
+    stacks = list(dict.fromkeys(shown["stack"]))
+    colours = dict(zip(stacks, sns.color_palette("colorblind", len(stacks)), strict=True))
+    with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
+        figure, axes = plt.subplots(1, len(_TITLES), sharey=True, figsize=(_WIDE, 1.1 + 0.42 * len(stacks)), dpi=_DPI)
+    for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
+        for row, stack in enumerate(stacks):
+            _bar(ax, row, shown[shown["stack"] == stack], name, colours[stack])
+        ax.set_title(title, fontsize=10)
+        ax.set_xlim(left=0)
+        ax.tick_params(labelsize=8)
+    axes[0].set_yticks(range(len(stacks)), stacks, fontsize=9)
+    axes[0].invert_yaxis()
+    heading = f"{first['input_tokens']} tokens in, {first['output_tokens']} out, {_load(first)}"
+    figure.suptitle(heading + (f"\n{about}" if about else ""), fontsize=11)
+    figure.tight_layout()
+    return figure
+
+
+def _bar(ax: Axes, row: int, group: pd.DataFrame, name: str, colour: Any) -> None:
+    values = group[name].dropna().astype(float)
+    bad = group[group["outcome"] != "VALID"]
+    if values.empty:
+        ax.text(0, row, f" {bad['outcome'].iloc[0] if len(bad) else 'not measured'}", va="center", fontsize=8)
+        return
+    middle = float(values.median())
+    if len(bad):
+        ax.barh(row, middle, height=0.6, color=_GREY, edgecolor="0.5", hatch="////", linewidth=0.6)
+        ax.plot([0, middle], [row - 0.3, row + 0.3], color="0.3", linewidth=1.2)
+        ax.plot([0, middle], [row + 0.3, row - 0.3], color="0.3", linewidth=1.2)
+        ax.annotate(f"{bad['outcome'].iloc[0]}: {bad['symptom'].iloc[0]}", (0, row), xytext=(4, 0),
+                    textcoords="offset points", va="center", fontsize=6.5,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.9})
+        return
+    ax.barh(row, middle, height=0.6, color=colour)
+    ax.plot([float(values.min()), float(values.max())], [row, row], color="0.15", linewidth=1.6)
+
+
+def _load(point: pd.Series[Any]) -> str:
+    if pd.isna(point["concurrency"]):
+        return f"{point['requests_per_s']:g} requests/s"
+    return f"concurrency {point['concurrency']}"

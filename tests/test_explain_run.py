@@ -1,0 +1,120 @@
+"""`kit explain` on a serving run's tables: those of one H200, and made-up ones with a queue and a store."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from served import SIZE, requests
+
+from kit.cli import main
+from kit.errors import ParamsError, StoreError
+from kit.explain_run import accounts
+from kit.linkmodel import nominal
+from kit.parse.bench import parse_bench
+from kit.paths import root
+from kit.serving.measure import summary_of
+from kit.serving.table import COLUMNS, REQUEST_COLUMNS, table
+from kit.store import Run
+
+H200 = root() / "tests/data/serving/pd-h200"
+
+
+def write_run(folder, points, rows):
+    run = Run(folder)
+    run.keep_points(table(points, COLUMNS))
+    run.keep_table("requests", table(rows, REQUEST_COLUMNS))
+    return run
+
+
+def h200_run(folder):
+    """The sample's benchmarks as stage 06 would have kept them."""
+    points, rows = [], []
+    for stack, name in (("aggregated", "agg"), ("mooncake-direct", "moon")):
+        for tokens in (512, 4096):
+            result = parse_bench((H200 / f"bench_{name}_{tokens}_64_c1.json").read_text())
+            axes = {"site": "h200", "stack": stack, "input_tokens": tokens, "output_tokens": 64, "concurrency": 1,
+                    "requests_per_s": None, "repeat": 0, "outcome": "VALID"}
+            moved = None if stack == "aggregated" else SIZE(tokens) * result.completed
+            points.append({**axes, **summary_of(result, {}), "kv_expected_bytes": moved, "expected": True})
+            rows += [{**axes, "index": each.index, "prompt_tokens": each.prompt_tokens, "ok": each.ok,
+                      "ttft_ms": each.ttft_ms, "first_itl_ms": each.first_itl_ms, "tpot_ms": each.tpot_ms,
+                      "e2e_ms": each.e2e_ms} for each in result.requests]
+    return write_run(folder, points, rows)
+
+
+def made_up(folder, stack, *, concurrencies=(1, 8), outcome="VALID"):
+    """A store behind a proxy that sends the prefiller's token: 60 ms of hand-over, and a queue at concurrency 8."""
+    points, rows = [], []
+    for name in ("aggregated", stack):
+        for concurrency in concurrencies:
+            axes = {"site": "x", "stack": name, "input_tokens": 1000, "output_tokens": 64, "concurrency": concurrency,
+                    "requests_per_s": None, "repeat": 0, "outcome": "VALID" if name == "aggregated" else outcome}
+            wait = 40.0 if concurrency > 1 and name != "aggregated" else 0.0
+            first_itl = 12.0 if name == "aggregated" else 70.0
+            frame = requests(ttft=100.0 + wait, first_itl=first_itl, tpot=10.0)
+            points.append({**axes, "completed": len(frame), "duration_s": 10.0,
+                           "kv_expected_bytes": None if name == "aggregated" else SIZE(1000) * len(frame)})
+            rows += [{**axes, "index": number, "ok": True, **row}
+                     for number, row in enumerate(frame.to_dict("records"))]
+    return write_run(folder, points, rows)
+
+
+def kit(*argv):
+    return CliRunner().invoke(main, ["explain", *map(str, argv)])
+
+
+def test_the_h200_run(tmp_path):
+    h200_run(tmp_path / "run")
+    done = kit(tmp_path / "run", "--gbps", 100, "--out", tmp_path / "figures", "--note", "one H200")
+    assert done.exit_code == 0, done.output
+    assert "mooncake-direct, 64 tokens out, concurrency 1" in done.output
+    assert "4096 tokens: hand-over 628" in done.output
+    assert "84% of the TTFT" in done.output
+    assert "of the link (all bytes over the wall time)" in done.output
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        "attribution-mooncake-direct-64-c1.png", "break-even-mooncake-direct-64-c1.png"}
+
+
+def test_as_json(tmp_path):
+    h200_run(tmp_path / "run")
+    told = json.loads(kit(tmp_path / "run", "--gbps", 100, "--json").output)
+    assert told[0]["stack"] == "mooncake-direct"
+    assert {row["part"] for row in told[0]["parts"]} == {"prefill", "queueing", "hand-over", "decode"}
+    assert told[0]["predictions"][0]["source"] == "link"
+    seconds = 12.1 + 21.1
+    assert told[0]["link_use"]["link"] == pytest.approx(12 * (SIZE(512) + SIZE(4096)) * 8e-9 / seconds / 100, rel=0.01)
+
+
+def test_a_store_is_written_and_read_and_its_handover_is_between_two_tokens(tmp_path):
+    run = made_up(tmp_path, "lmcache-mooncake")
+    each = {name: nominal(gbps, operation=name) for name, gbps in (("write", 50), ("read", 25))}
+    found = accounts(run, run, {"link": each})
+    assert [account.concurrency for account in found] == [1, 8]
+    busy = found[1].explanations[0]
+    assert busy.first_from == "prefiller"
+    assert busy.separable
+    assert busy.handover_ms.value == pytest.approx(60, abs=1)
+    waiting = next(part for part in busy.parts if part.name == "queueing" and part.where == "ttft"
+                   and part.stack == "prefill/decode")
+    assert waiting.ms.value == pytest.approx(40, abs=1)
+    both = SIZE(1000) * 8e-9 * (1 / 50 + 1 / 25) * 1e3
+    assert busy.predicted_ms["link"].value == pytest.approx(both, rel=1e-6)
+
+
+def test_without_a_quiet_run_it_says_so(tmp_path):
+    run = made_up(tmp_path, "lmcache-mooncake", concurrencies=(8,))
+    assert not accounts(run, run, {})[0].explanations[0].separable
+
+
+def test_an_invalid_stack_is_not_explained(tmp_path):
+    run = made_up(tmp_path, "lmcache-mooncake", outcome="INVALID")
+    with pytest.raises(ParamsError, match="no valid stack"):
+        accounts(run, run, {})
+
+
+def test_a_run_of_another_stage(tmp_path):
+    with pytest.raises(StoreError, match=r"requests\.parquet"):
+        accounts(Run(root() / "results/reference/lab-siw"), Run(tmp_path), {})
+    done = kit(tmp_path)
+    assert done.exit_code == 1
+    assert "Traceback" not in done.output
