@@ -9,6 +9,7 @@
     │   ├── CommandError           a command ended with a failure
     │   ├── DeadlineError          a command or a wait outran its deadline
     │   ├── PortTakenError         a port that a service needs is in use
+    │   ├── PartEndedError         a part of a serving stack ended while it was needed
     │   └── ReplayError            the recording holds no answer to this question
     ├── DeviceError            the RDMA device is absent or not the one asked for
     ├── StackError             a serving stack that must not be started as it is, or that does not hand over
@@ -86,6 +87,10 @@ class DeadlineError(HostError, TimeoutError):
 
 class PortTakenError(HostError):
     """A port that a service needs is in use on the node."""
+
+
+class PartEndedError(HostError):
+    """A part of a serving stack ended while it was needed."""
 
 
 class ReplayError(HostError, LookupError):

@@ -127,7 +127,8 @@ def place_of(pair: Pair, params: EngineParams, end: str) -> Place | None:
     if pair.serving is None or params.environment not in known:
         raise ParamsError(f"the site {pair.site.name} has no environment {params.environment!r}; it has: "
                           f"{', '.join(known) or 'none'}", remedy="name it under its serving.environments")
-    return Place(pair.serving, known[params.environment], "/tmp", f"{pair[end].host.run_id}-engine-{end}")  # noqa: S108
+    return Place(pair.serving, known[params.environment], "/tmp", pair.serving.model,  # noqa: S108
+                 f"{pair[end].host.run_id}-engine-{end}")
 
 
 def await_target(run_id: str, seconds: int) -> Command:

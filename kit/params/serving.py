@@ -27,10 +27,11 @@ class Serving(Closed):
 
     ``model`` is the same folder on both nodes, unless ``decode_model`` names another for the
     decoder's. ``flags`` go to every vLLM, ``prefill_flags`` and ``decode_flags`` to one, as two GPU models may need;
-    ``env`` goes to every part, ``decode_env`` to the decoder alone. ``interface``: the network interface that leads to
-    the other node; found by route where it is not named. ``lmcache_proxy``: LMCache's disagg_proxy_server.py, on the
-    machine that runs the kit, for the stacks that need it. ``exporter_port``: where erdma-exporter answers on both
-    nodes, to be sampled too.
+    ``env`` goes to every part, ``decode_env`` to the decoder alone; a value ``env:NAME`` is a secret, taken from this
+    variable of the machine that runs the kit when a part starts, and never shown. ``interface``: the network interface
+    that leads to the other node; found by route where it is not named. ``lmcache_proxy``: LMCache's
+    disagg_proxy_server.py, on the machine that runs the kit, for the stacks that need it. ``exporter_port``: where
+    erdma-exporter answers on both nodes, to be sampled too.
     """
 
     runtime: Literal["venv", "container"] = "venv"

@@ -14,7 +14,7 @@ from packaging.version import InvalidVersion, Version
 
 from kit.device import NodeFacts
 from kit.serving.memory import Load, registered_bytes, store_bytes, wanted_store_bytes
-from kit.serving.parts import Role, Wiring, parts
+from kit.serving.parts import Role, Wiring, parts, ports_of
 from kit.serving.preflight import ServingFacts
 
 Outcome = Literal["ok", "warn", "fail"]
@@ -86,6 +86,9 @@ def _same_hash(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[C
     elif not steady:
         yield Check("hash_seed", "fail", f"two processes of one node hash differently (Python {_pythons(facts)})",
                     "use Python 3.12 or newer, or start through setarch -R: hash(None) is an address before 3.12")
+    elif len(set(seeds.values())) > 1:      # texts hash by it; the probe's numbers do not
+        yield Check("hash_seed", "fail", f"the seeds differ: {_told(seeds)}",
+                    "use the same PYTHONHASHSEED on both nodes")
     elif len(set(seen.values())) > 1:
         yield Check("hash_seed", "fail", f"the nodes hash differently: {_told(seen)} (seeds {_told(seeds)}, "
                     f"Python {_pythons(facts)})", "use the same PYTHONHASHSEED and the same Python build on both nodes")
@@ -94,10 +97,10 @@ def _same_hash(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[C
 
 
 def _ports(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[Check]:
-    for part in parts(wiring):
-        told = facts.get(part.role) or next(iter(facts.values()))
-        if part.port in told.listening:
-            yield Check("port_free", "fail", f"port {part.port} of the {part.role} is in use on node {part.end}",
+    for name, port in ports_of(wiring).items():
+        role: Role = "decoder" if name == "decoder" else next(iter(facts))
+        if port in facts[role].listening:
+            yield Check("port_free", "fail", f"port {port} ({name}) is in use on node {wiring.seat_of(role).end}",
                         "end what listens there (ss -ltnp), or give the stack another port")
     yield Check("ports", "ok", ", ".join(f"{part.role} {part.port}" for part in parts(wiring)))
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from kit.command import command, script
+from kit.command import Command, command, script
 from kit.errors import CommandError, DeadlineError
 from kit.hosts.base import Listening, Service
 from kit.parse.sockets import parse_listening_sockets
 from kit.serving.ask import ask
 from kit.serving.parts import Part, Role, Wiring, parts
 from kit.serving.preflight import SOCKETS
+from kit.serving.runtime import revealed
 from kit.sites import Pair
 
 Say = Callable[[str], None]
 _PROXY_S = 90.0     # LMCache's proxy imports torch
 _HEALTH_S = 30.0
+_AGAIN_S = 1.0
 
 # Prints a folder for the run's own files, made so that nobody else can write there. $1 run id.
 _FOLDER = r"""
@@ -86,6 +88,11 @@ def end(pair: Pair, wiring: Wiring | None = None) -> int:
     return ended
 
 
+def sent(pair: Pair, command: Command) -> Command:
+    """A command of a part with the values of its secrets; a replay has no use for them. Raises ParamsError."""
+    return command if pair.site.replay is not None else revealed(command)
+
+
 def listening(pair: Pair, wiring: Wiring) -> list[tuple[Part, bool]]:
     """Each part, and whether its port listens on its node."""
     sockets = pair.both(lambda one: parse_listening_sockets(one.host.run(script(SOCKETS), check=True).stdout))
@@ -94,20 +101,24 @@ def listening(pair: Pair, wiring: Wiring) -> list[tuple[Part, bool]]:
 
 
 def _start(pair: Pair, deployment: Deployment, group: Iterable[Part], lifetime_s: float, say: Say) -> None:
-    """Start these parts at once and wait for all of them; the first trouble is raised when all have answered."""
+    """Start these parts at once and wait for all of them. After the first trouble the others are not waited for."""
     def one(part: Part) -> None:
         host, begun = pair[part.end].host, time.monotonic()
         for path, content in part.files.items():
             host.write(path, content.encode())
         limit_s = _PROXY_S if part.role in ("proxy", "master") else deployment.wiring.serving.start_s
-        deployment.services[part.role] = host.start(part.command, deadline_s=lifetime_s, ready=Listening(part.port),
-                                                    ready_s=limit_s)
+        deployment.services[part.role] = host.start(sent(pair, part.command), deadline_s=lifetime_s,
+                                                    ready=Listening(part.port), ready_s=limit_s)
         deployment.start_s[part.role] = time.monotonic() - begun
         say(f"{part.role} on node {part.end} listens after {deployment.start_s[part.role]:.0f} s")
 
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(one, part) for part in group]
-    for each in waiting:
+        answered, left = wait(waiting, return_when=FIRST_EXCEPTION)
+        while left:
+            end(pair, deployment.wiring)      # again: one may have been started just after
+            left = wait(left, timeout=_AGAIN_S).not_done
+    for each in (*answered, *waiting):
         each.result()
 
 

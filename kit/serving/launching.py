@@ -9,6 +9,7 @@ from kit import symptoms
 from kit.errors import HostError, KitError, ParamsError, StackError
 from kit.files import write_json
 from kit.params import LaunchParams, Stack, check
+from kit.serving.guard import failed
 from kit.serving.launch import end
 from kit.serving.memory import Load
 from kit.serving.parts import parts
@@ -111,10 +112,8 @@ class Launching:
 
     def _judged(self) -> tuple[str, str, str, str]:
         if self.error is not None:
-            known = symptoms.find(str(self.error), area="serving")
-            if known is not None:
-                return "FAILED", self.error.what, known[0].name, known[0].remedy
-            return "FAILED", self.error.what, type(self.error).__name__, self.error.remedy
+            record = failed(self.error)
+            return record["outcome"], record["reason"], record["symptom"], record["remedy"]
         assert self.up is not None, "launched, or an error"  # noqa: S101
         handed = self.up.handed
         if handed is None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from statistics import median, quantiles
 from typing import Any
 
-from kit import symptoms
-from kit.errors import CommandError, DeadlineError, HostError, ParseError, UnreachableError
+from kit.errors import CommandError, DeadlineError, HostError, ParseError, PartEndedError, UnreachableError
 from kit.observe.table import table, troubles
 from kit.params import ServeBenchParams
 from kit.parse.bench import parse_bench
 from kit.parse.bench_types import BenchResult, goodput_per_s, request_rows
 from kit.serving.bench import BenchPoint, bench_command
 from kit.serving.evidence import decoder_log, evidence, handover_of, look
+from kit.serving.guard import failed, guarded
 from kit.serving.handover import complete, prompt
+from kit.serving.launch import sent
 from kit.serving.session import Up
 from kit.serving.validity import judge
 from kit.serving.watch import observed
 from kit.sites import Pair
 
 _KEPT = 4000      # characters of the tool's own output
+_AROUND_S = 600.0   # warm-ups and counters, beside the benchmark itself
 _SPARE_S = 30.0   # the samplers live this much longer than the benchmark may take
 
 
@@ -28,17 +30,15 @@ def record_of(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
 
     A measured record's ``samples`` is a table (`kit.observe.table`): what the nodes did meanwhile.
 
-    Raises UnreachableError: then the node is lost, and with it all later points.
+    Raises UnreachableError and PartEndedError: then the node or the stack is lost, and with it all later points.
     """
     try:
-        return _measured(pair, up, point, params)
-    except UnreachableError:
+        with guarded(pair, up.deployment, deadline_s=params.deadline_s + _AROUND_S):
+            return _measured(pair, up, point, params)
+    except (UnreachableError, PartEndedError):
         raise
     except (HostError, ParseError) as error:
-        output = getattr(error, "output", "") or str(error)
-        known = symptoms.find(output, area="serving")
-        return {"outcome": "FAILED", "symptom": known[0].name if known else type(error).__name__, "reason": error.what,
-                "remedy": known[0].remedy if known else error.remedy, "output": output[-_KEPT:]}
+        return failed(error)
 
 
 def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
     result_file = f"{deployment.wiring.prefill.folder}/{point.key(params)}.json"
     before = look(pair, deployment)
     with observed(pair, deployment, deadline_s=params.deadline_s + _SPARE_S) as seen:
-        done = host.run(bench_command(deployment.wiring, point, params, result=result_file),
+        done = host.run(sent(pair, bench_command(deployment.wiring, point, params, result=result_file)),
                         deadline_s=params.deadline_s)
     if done.exit_code is None:
         raise DeadlineError(f"the benchmark did not end in {params.deadline_s:g} s", node=host.name,

@@ -87,13 +87,23 @@ def parts(wiring: Wiring) -> tuple[Part, ...]:
     return (*both, _direct_proxy(wiring))
 
 
+def ports_of(wiring: Wiring) -> dict[str, int]:
+    """Every port that the stack takes, by its name in the stack file; only ``decoder`` is on the decoder's node."""
+    ports, kind = wiring.stack.ports.model_dump(), wiring.stack.kind
+    if kind == "aggregated":
+        return {"server": ports["prefiller"]}
+    own = ("bootstrap",) if kind == "direct" else ("master", "metadata", "master_metrics", "proxy_messages")
+    return {name: ports[name] for name in (*own, "prefiller", "decoder", "proxy")}
+
+
 def front(all_parts: tuple[Part, ...]) -> Part:
     """The part that clients talk to: the proxy, or the one server."""
     return all_parts[-1]
 
 
 def place(wiring: Wiring, seat: Seat, name: str) -> Place:
-    return Place(wiring.serving, wiring.serving.environments[wiring.stack.environment], seat.folder,
+    model = wiring.model_of("decoder" if seat == wiring.decode else "prefiller")
+    return Place(wiring.serving, wiring.serving.environments[wiring.stack.environment], seat.folder, model,
                  f"{wiring.run_id}-{name}")
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from kit.command import script
+from kit.command import Command, Secret, script
 from kit.errors import ParseError
 from kit.hosts.base import Host
 from kit.parse.sockets import parse_listening_sockets
@@ -65,6 +65,7 @@ def read_serving_facts(host: Host, wiring: Wiring, role: Role) -> ServingFacts:
     files = host.run(script(_MODEL, model), check=True).stdout
     config = host.read(f"{model}/config.json").decode(errors="replace")
     probe = started(place(wiring, wiring.seat_of(role), "probe"), ["python3", "-c", _STACK], wiring.env_of(role))
+    probe = Command(probe.argv, tuple(entry for entry in probe.env if not isinstance(entry[1], Secret)))
     said = [_probed(host.run(probe, deadline_s=120, check=True).stdout) for _ in range(2)]
     sockets = parse_listening_sockets(host.run(script(SOCKETS), check=True).stdout)
     return ServingFacts(dict(line.rsplit(" ", 1)[::-1] for line in files.splitlines()), config,

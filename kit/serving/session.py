@@ -14,9 +14,9 @@ from kit.params import Stack
 from kit.parse.sockets import parse_listening_sockets
 from kit.serving.checks import Check, checks
 from kit.serving.handover import Handed, hand_over
-from kit.serving.launch import Deployment, end, folders_on, launch
+from kit.serving.launch import Deployment, end, folders_on, launch, sent
 from kit.serving.memory import Load
-from kit.serving.parts import Role, Wiring
+from kit.serving.parts import Role, Wiring, parts
 from kit.serving.preflight import SOCKETS, read_serving_facts
 from kit.serving.stacks import kv_bytes_per_token, wired
 from kit.sites import Pair
@@ -61,6 +61,8 @@ class Up:
 def survey(pair: Pair, stack: Stack, load: Load) -> Ground:
     """Make the run's folders, read both nodes, judge. Starts nothing. Raises HostError, ParamsError."""
     wiring = wired(pair, stack, folders_on(pair))
+    for part in parts(wiring):
+        sent(pair, part.command)      # a secret that is not set is told before anything starts
     roles: dict[str, Role] = ({wiring.prefill.end: "server"} if stack.kind == "aggregated" else
                               {wiring.prefill.end: "prefiller", wiring.decode.end: "decoder"})
     told = pair.both(lambda one: read_serving_facts(one.host, wiring, roles[one.name]) if one.name in roles else None)

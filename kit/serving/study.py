@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kit import symptoms
 from kit.device import NodeFacts, read_facts
-from kit.errors import HostError, KitError, StackError
+from kit.errors import HostError, StackError
 from kit.files import write_json
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
+from kit.serving.guard import failed
 from kit.serving.launch import end
 from kit.serving.measure import record_of
 from kit.serving.memory import Load
@@ -164,7 +164,7 @@ class ServeStudy:
                     left.pop(0)
         except (HostError, StackError) as error:
             for point in left:
-                done(point, _failed(error))
+                done(point, failed(error))
 
     def _expectation(self, stack: str, record: dict[str, Any]) -> dict[str, Any]:
         wanted = next((expect for expect in self.params.expect if expect.stack == stack), None)
@@ -184,13 +184,6 @@ class ServeStudy:
         self.run.keep_points(frame)
         self.run.keep_table("requests", table(requests, REQUEST_COLUMNS))
         return frame
-
-
-def _failed(error: KitError) -> dict[str, Any]:
-    """A point whose stack did not come up or was lost, with the remedy of what is known of it."""
-    known = symptoms.find(str(error), area="serving")
-    return {"outcome": "FAILED", "symptom": known[0].name if known else type(error).__name__, "reason": error.what,
-            "remedy": known[0].remedy if known else error.remedy, "output": str(error)}
 
 
 def open_study(site: str, run_folder: str = "", **parameters: Any) -> ServeStudy:
