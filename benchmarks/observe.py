@@ -27,8 +27,6 @@ SECONDS = 30
 GOAL_PERCENT = 2.0
 COUNTERS = 60       # of one eRDMA device with Alibaba's own driver
 
-
-
 TEMPLATES = {name: re.sub(r" ([0-9.e+-]+)$", r" \1%d", (root() / "tests/data/serving/pd-cpu" / file).read_text()
                           .replace("%", "%%"), flags=re.MULTILINE) for name, file in PAGES.items()}
 

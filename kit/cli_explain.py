@@ -15,13 +15,14 @@ from kit.reported import reported
               help="The run with the aggregated stack (default: the same run).")
 @click.option("--link", type=click.Path(path_type=Path), metavar="RUN", help="A 03 run, to predict from.")
 @click.option("--engine", type=click.Path(path_type=Path), metavar="RUN", help="A 04 run, to predict from.")
+@click.option("--engine-block", type=int, metavar="BYTES", help="Of the 04 run only points of this block size.")
 @click.option("--gbps", type=float, help="Speed of the link in 1e9 bits a second, where there is no 03 run.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures, as PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print all parts and predictions as JSON.")
 @click.option("--note", default="", help="Where it ran, for the figures' titles.")
 @reported
-def explain(run: Path, baseline: Path | None, link: Path | None, engine: Path | None, gbps: float | None,
-            out: Path | None, as_json: bool, note: str) -> None:
+def explain(run: Path, baseline: Path | None, link: Path | None, engine: Path | None,
+            engine_block: int | None, gbps: float | None, out: Path | None, as_json: bool, note: str) -> None:
     """Say where the first tokens' time goes in a 06 RUN: prefill, hand-over, queueing, decode; predicted and measured.
 
     Each stack stands beside the aggregated one under the same load. Requests that failed, and points that are not
@@ -36,7 +37,7 @@ def explain(run: Path, baseline: Path | None, link: Path | None, engine: Path | 
     if link is not None:
         lines["link"] = lines_of(link)
     if engine is not None:
-        lines["transfer engine"] = lines_of(engine)
+        lines["transfer engine"] = lines_of(engine, block_bytes=engine_block)
     opened = open_run(run)
     found = accounts(opened, open_run(baseline) if baseline is not None else opened, lines)
     if as_json:

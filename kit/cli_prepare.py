@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import click
@@ -43,10 +44,14 @@ def apply(site: str, name: str, yes: bool, undo: str | None) -> None:
 
     Nothing is touched when anything stands in the way. Applied again, it changes nothing.
     """
+    from kit.paths import root
     from kit.prepare.site import item_named, open_preparation, shown, table
+    from kit.store import hold
 
-    preparation = open_preparation(site, name)
-    try:
+    with contextlib.ExitStack() as stack:
+        preparation = open_preparation(site, name)
+        stack.callback(preparation.close)
+        stack.enter_context(hold(root() / "results" / f"prepare-{preparation.pair.site.name}"))
         if undo:
             done = preparation.undo(item_named(undo), click.echo)
         else:
@@ -58,8 +63,6 @@ def apply(site: str, name: str, yes: bool, undo: str | None) -> None:
             if any(row.plan.steps for row in rows) and not yes:
                 click.confirm("Apply this?", abort=True)
             done = preparation.apply(click.echo)
-    finally:
-        preparation.close()
     click.echo(f"\n{table(done)}")
     sys.exit(1 if any(row.outcome in ("failed", "not tried") for row in done) else 0)
 

@@ -69,12 +69,12 @@ def break_even(explanations: list[Explanation], *, links: dict[str, float] | Non
     palette = sns.color_palette("Blues", len(_SHARES) + 2)[2:]
     for colour, share in zip(palette, _SHARES, strict=True):
         rates = [needed_gbps(each, share_of_prefill=share) for each in explanations]
-        ax.plot(lengths, [math.nan if rate is None else rate for rate in rates], color=colour, linewidth=1.6,
-                label=f"hand-over as long as {share:.0%} of the prefill" if share < 1 else "as long as the prefill")
+        said = f"hand-over as long as {share:.0%} of the prefill" if share < 1 else "as long as the prefill"
+        ax.plot(*_stretched(lengths, rates), color=colour, linewidth=1.6, label=said)
     rates = [needed_gbps(each) for each in explanations]
     if any(rate is not None for rate in rates):
-        ax.plot(lengths, [math.nan if rate is None else rate for rate in rates], color="#228833", linewidth=3,
-                marker="D", label="break-even: a request ends as early as aggregated")
+        ax.plot(*_stretched(lengths, rates), color="#228833", linewidth=3, marker="D",
+                label="break-even: a request ends as early as aggregated")
         for each in explanations:
             _spread(ax, each)
     for number, (name, gbps) in enumerate((links or {}).items()):
@@ -136,6 +136,12 @@ def _predictions(ax: Axes, y: float, each: Explanation, total: float) -> None:
             base += max(part.ms.value, 0.0)
 
 
+def _stretched(lengths: list[int], rates: list[float | None]) -> tuple[list[float], list[float]]:
+    """The points of a line; of a single length a short one, so that there is something to see."""
+    x, y = [float(length) for length in lengths], [math.nan if rate is None else rate for rate in rates]
+    return (x, y) if len(x) > 1 else ([0.85 * x[0], x[0], x[0] / 0.85], 3 * y)
+
+
 def _spread(ax: Axes, each: Explanation) -> None:
     """The break-even's interval at one length; open towards faster links where nothing may be saved at all."""
     low, high = each.saved_ms.low, each.saved_ms.high
@@ -195,5 +201,7 @@ def _rates(explanations: list[Explanation]) -> str:
     needed = needed_gbps(longest, share_of_prefill=1.0)
     if longest.handover_gbps is None or needed is None:
         return "From which link on does the split pay?"
-    return (f"{longest.prompt_tokens:,} tokens: the hand-over runs at {longest.handover_gbps:.3g} Gb/s; "
-            f"{needed:.3g} would make it as short as the prefill")
+    found = f"{longest.prompt_tokens:,} tokens: the hand-over runs at {longest.handover_gbps:.3g} Gb/s"
+    if longest.handover_gbps >= needed:
+        return f"{found} and takes {longest.handover_ms.value / longest.prefill_ms.value:.0%} of the prefill's time"
+    return f"{found}; {needed:.3g} would make it as short as the prefill"

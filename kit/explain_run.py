@@ -23,7 +23,8 @@ _LOAD = ("output_tokens", "concurrency")
 class Account:
     """One stack under one load: an explanation a prompt length, and the share of the link that the load used.
 
-    ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth.
+    ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth, ``cautions`` to
+    why it is not to be trusted.
     """
 
     stack: str
@@ -31,6 +32,7 @@ class Account:
     concurrency: int
     explanations: list[Explanation]
     link_use: dict[str, float]
+    cautions: dict[str, str]
 
     @property
     def name(self) -> str:
@@ -39,16 +41,17 @@ class Account:
     def to_dict(self) -> dict[str, Any]:
         """For JSON: the tables of `kit.explain`, a row a list entry."""
         tables = {"parts": parts_table(self.explanations), "predictions": predictions_table(self.explanations)}
+        plain = {name: table.astype(object).where(table.notna(), None).to_dict("records")
+                 for name, table in tables.items()}
         return {"stack": self.stack, "output_tokens": self.output_tokens, "concurrency": self.concurrency,
-                "link_use": self.link_use, **{name: table.astype(object).where(table.notna(), None).to_dict("records")
-                                              for name, table in tables.items()}}
+                "link_use": self.link_use, "cautions": self.cautions, **plain}
 
     def lines(self) -> list[str]:
         """For a person."""
         found = [self.name, *(f"  {line}" for each in self.explanations for line in each.lines())]
         found += [f"  used {share:.2%} of the {name} (all bytes over the wall time)"
                   for name, share in self.link_use.items()]
-        return found
+        return found + [f"  careful with the {name}: {why}" for name, why in self.cautions.items() if why]
 
 
 def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) -> list[Account]:
@@ -83,7 +86,8 @@ def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) ->
                           & (points["concurrency"] == concurrency) & (points["outcome"] == "VALID")]
             moved, wall_s = float(load["kv_expected_bytes"].sum()), float(load["duration_s"].sum())
             found.append(Account(str(name), int(output), int(concurrency), explained,
-                                 {told: link_use(moved, wall_s, line) for told, line in predicted.items()}))
+                                 {told: link_use(moved, wall_s, line) for told, line in predicted.items()},
+                                 {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()}))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
                           remedy="run stage 06 with an aggregated stack and the same lengths and concurrency")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 STRAIGHT_SHARE = 0.15    # a size whose median lies further off than this is not on the line
 _SOFT = 0.1              # relative residual from which on a row counts less
+_FAR = 4.0               # a prediction for this many times the largest measured size is a guess at a distance
 _NARROW = 4.0            # sizes must span this factor for alpha and beta to be told apart
 
 
@@ -65,6 +66,7 @@ class LinkModel:
     worst_share: float = 0.0                                # largest relative distance of a size's median from the line
     samples: int = 0
     warning: str = ""
+    largest_bytes: float | None = None                      # of the transfers that the line was fitted to
 
     @property
     def bytes_per_s(self) -> Estimate:
@@ -87,6 +89,14 @@ class LinkModel:
         spread = aa + 2 * size_bytes * ab + size_bytes**2 * bb + (self.scatter * value) ** 2
         half = float(student.ppf((1 + CONFIDENCE) / 2, self.degrees)) * math.sqrt(max(spread, 0.0))
         return Estimate(value, max(0.0, value - half), value + half)
+
+    def caution(self, size_bytes: float) -> str:
+        """Why a prediction for so many bytes is not to be trusted; empty where nothing speaks against it."""
+        if self.largest_bytes is not None and size_bytes > _FAR * self.largest_bytes:
+            times = size_bytes / self.largest_bytes
+            far = f"{times:.0f} times the largest transfer measured ({self.largest_bytes:.0f} B)"
+            return "; ".join(filter(None, (self.warning, far)))
+        return self.warning
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -124,7 +134,9 @@ def in_turn(first: LinkModel, second: LinkModel) -> LinkModel:
     return LinkModel(f"{first.operation} then {second.operation}", added(first.alpha_s, second.alpha_s),
                      added(first.per_byte_s, second.per_byte_s), covariance, scatter,
                      min(first.degrees, second.degrees), max(first.worst_share, second.worst_share),
-                     first.samples + second.samples, "; ".join(filter(None, (first.warning, second.warning))))
+                     first.samples + second.samples, "; ".join(filter(None, (first.warning, second.warning))),
+                     min((line.largest_bytes for line in (first, second) if line.largest_bytes is not None),
+                         default=None))
 
 
 def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:
@@ -159,7 +171,7 @@ def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:
         half = (quantile * math.sqrt(max(covariance[0], 0.0)), quantile * math.sqrt(max(covariance[2], 0.0)))
     shares = {size: float(np.median(y[x == size])) / (alpha + size * per_byte) - 1 for size in sizes}
     return LinkModel(operation, _around(alpha, half[0]), _around(per_byte, half[1]), covariance, scatter, degrees,
-                     max(map(abs, shares.values())), len(good), _warning(shares))
+                     max(map(abs, shares.values())), len(good), _warning(shares), sizes[-1])
 
 
 def fit_each(samples: Iterable[Sample]) -> dict[str, LinkModel]:

@@ -71,14 +71,17 @@ def predict(shape: KvShape, tokens: int, *, dtype: CacheDtype = "bf16", tp: int 
     if tokens < 1:
         raise ParamsError(f"a prompt of {tokens} tokens: give a number of at least 1")
     size = kv.request_bytes(shape, tokens, dtype, tp=tp, unit_tokens=unit_tokens)
-    ways = tuple(Way(line.operation, line.seconds(size).scaled(1e3), line.gbps, line.warning)
+    ways = tuple(Way(line.operation, line.seconds(size).scaled(1e3), line.gbps, line.caution(size))
                  for line in (lines or {}).values())
     return Prediction(shape.model_type, tokens, dtype, tp, unit_tokens, kv.bytes_per_token(shape, dtype, tp=tp),
                       kv.state_bytes(shape, tp=tp), size, ways, prefill_ms)
 
 
-def lines_of(path: str | Path) -> dict[str, LinkModel]:
-    """Operation -> line, from the points of a link or a transfer-engine run; empty for a run of another kind."""
+def lines_of(path: str | Path, *, block_bytes: int | None = None) -> dict[str, LinkModel]:
+    """Operation -> line, from the points of a link or a transfer-engine run; empty for a run of another kind.
+
+    ``block_bytes``: of a transfer-engine run only the points of that request size. Raises ParamsError if it has none.
+    """
     from kit.engine.table import samples_of_engine
     from kit.store import open_run
 
@@ -87,7 +90,11 @@ def lines_of(path: str | Path) -> dict[str, LinkModel]:
         return {}
     points = run.points
     if "block_bytes" in points.columns:
-        return linkmodel.fit_each(samples_of_engine(points))
+        samples = samples_of_engine(points, block_bytes=block_bytes)
+        if not samples:
+            known = ", ".join(str(size) for size in sorted(set(points["block_bytes"])))
+            raise ParamsError(f"{path} has no valid point of {block_bytes or 'any'} bytes a block; it has: {known}")
+        return linkmodel.fit_each(samples)
     return linkmodel.fit_each(linkmodel.samples_of_link(points)) if "t_typical_us" in points.columns else {}
 
 

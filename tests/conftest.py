@@ -1,6 +1,10 @@
 """Shared by all tests: nothing a test starts may survive it, nothing it sets may leak."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("kit", deadline=None)     # a busy machine is no failure
+settings.load_profile("kit")
 
 
 @pytest.fixture(autouse=True)

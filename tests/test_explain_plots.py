@@ -64,4 +64,6 @@ def test_break_even_shows_what_was_reached(h200_runs, first_token_from_the_prefi
     assert "link: 100 Gb/s" in said
     assert "measured: the split does not pay" in said
     assert "4,096 tokens: the hand-over runs at 2.99 Gb/s; 17.6 would make it as short as the prefill" in said
+    assert any("of the prefill's time" in text for text in words(
+        explain_plots.break_even(first_token_from_the_prefiller)))
     assert "measured: the split pays" in words(explain_plots.break_even(first_token_from_the_prefiller))

@@ -75,6 +75,14 @@ def test_the_h200_run(tmp_path):
         "attribution-mooncake-direct-64-c1.png", "break-even-mooncake-direct-64-c1.png"}
 
 
+def test_a_prediction_far_from_what_was_measured_is_told(tmp_path):
+    h200_run(tmp_path / "run")
+    done = kit(tmp_path / "run", "--link", root() / "results/reference/lab-siw")
+    assert done.exit_code == 0, done.output
+    assert "careful with the link" in done.output
+    assert "times the largest transfer measured" in done.output
+
+
 def test_as_json(tmp_path):
     h200_run(tmp_path / "run")
     told = json.loads(kit(tmp_path / "run", "--gbps", 100, "--json").output)

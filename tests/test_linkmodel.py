@@ -108,6 +108,13 @@ def test_a_bend_is_warned_of():
     assert "cannot be told apart" in fit(close).warning
 
 
+def test_far_beyond_what_was_measured():
+    line = fit([Sample("read", size, 1e-3 + size / 1e9) for size in SIZES])
+    assert line.caution(SIZES[-1] * 4) == ""
+    assert "5 times the largest" in line.caution(SIZES[-1] * 5)
+    assert nominal(25).caution(1e15) == ""
+
+
 def test_two_rows_have_no_interval():
     line = fit([Sample("read", 1e3, 1e-3), Sample("read", 1e6, 2e-3)])
     assert line.seconds(1e6).low is None

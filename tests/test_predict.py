@@ -53,6 +53,7 @@ def test_with_a_link_run(model):
     assert done.exit_code == 0
     assert "write: " in done.output
     assert "in blocks of 16" in done.output
+    assert "98 times the largest transfer measured (65536 B)" in done.output
 
 
 def test_prefill_between_two_lengths():

@@ -68,7 +68,7 @@ class Point:
 
     def key(self, params: EngineParams) -> str:
         """Names the point's record; everything that changes what is measured is in it."""
-        measured = {"duration_s", "gid_index", "gpu_id", "environment", "program"}
+        measured = {"duration_s", "gid_index", "gpu_id", "environment", "program", "env"}
         return key_of({**self.axes(), **params.model_dump(include=measured)})
 
     def __str__(self) -> str:
@@ -109,7 +109,7 @@ def bench_command(point: Point, params: EngineParams, *, device: str, own_addres
         flags |= {"segment_id": segment, "operation": point.operation, "duration": params.duration_s,
                   "report_unit": "MB"}
     argv = [params.program, *(f"--{name}={value}" for name, value in flags.items())]
-    env: dict[str, str] = {}
+    env: dict[str, str] = dict(params.env)
     if params.library_path:
         env["LD_LIBRARY_PATH"] = params.library_path
     if params.gid_index is not None:

@@ -15,7 +15,8 @@ class EngineParams(Closed):
 
     Axes: operations x blocks x batches x threads x protocols x memories x directions, ``repeats`` times. ``program`` is
     the bench on both nodes: of the site's serving ``environment`` where one is named, else on the PATH or a whole path.
-    ``library_path``: where its shared libraries are if the system does not have them.
+    ``library_path``: where its shared libraries are if the system does not have them. ``env`` goes to both ends, such
+    as ``MC_TCP_SLICE_SIZE`` or ``MC_TCP_ENABLE_CONNECTION_POOL``.
     ``link_run`` is the folder of a finished link run, whose best bandwidths are the bound; without it the site's
     ``nominal_gbps`` is.
     """
@@ -36,6 +37,7 @@ class EngineParams(Closed):
     environment: Name | None = None
     program: str = "transfer_engine_bench"
     library_path: str = ""
+    env: dict[str, str] = {}
     link_run: str | None = None
 
     @field_validator("operations", "block_bytes", "batches", "threads", "protocols", "memories", "directions")

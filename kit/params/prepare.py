@@ -90,7 +90,10 @@ class StorageWanted(Closed):
 
 
 class ContainerWanted(Closed):
-    """The serving container, detached, by an image's digest; it gets every file of /dev/infiniband."""
+    """The serving container, detached, by an image's digest; it gets every file of /dev/infiniband.
+
+    ``requirements`` is a file of this project that pins Python packages by their hashes; torch is never replaced.
+    """
 
     runtime: Literal["nerdctl", "docker", "podman"]
     image: Annotated[str, Field(pattern=r"^[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}$")]
@@ -98,6 +101,7 @@ class ContainerWanted(Closed):
     gpus: bool = True
     models: AbsolutePath | None = "/data/models"
     shm_gib: Annotated[int, Field(ge=1, le=1024)] = 16
+    requirements: str | None = None
 
 
 class ExporterWanted(Closed):

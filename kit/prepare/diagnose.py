@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kit.device import NodeFacts
+from kit.prepare import mode
 from kit.prepare.facts import Facts
 from kit.prepare.finding import Finding
 from kit.prepare.item import Wanted
@@ -67,6 +68,10 @@ def node_findings(facts: Facts) -> Iterator[Finding]:
     if not facts.modinfo and not facts.loaded and not facts.devices:
         yield Finding("stops", _DEVICE, facts.node, f"there is no erdma module for kernel {facts.kernel}",
                       "`driver:` in the preparation, then kit apply SITE; after a kernel update DKMS needs its headers")
+    others = sorted({line.partition(":")[0] for line in facts.erdma_options} - {mode.PATH})
+    if others:
+        yield Finding("spoils", _DRIVER, facts.node, f"options of erdma are set in {', '.join(others)}, too",
+                      f"remove them there: {mode.PATH} is read last, and one place is enough")
     if not facts.ipv4:
         yield Finding("stops", _LINK, facts.node, f"no interface has {facts.address} as an IPv4 address",
                       "bring the RDMA interface up with its address, or correct rdma_address in the site")

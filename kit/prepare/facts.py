@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable
@@ -50,6 +49,7 @@ class Facts:
 
     ``packages`` are the installed ones with their versions, ``candidates`` what apt would install now.
     ``modinfo`` is the erdma module for the running kernel, on disk; ``loaded`` and ``params`` that in the kernel.
+    ``stacks`` is the digest of the requirements that a container was last given.
     ``clock_s`` is the node's clock somewhere within the ``asked_s`` that the question took.
     ``rights`` is how commands become root; ``address`` the node's own on the RDMA network.
     """
@@ -92,8 +92,8 @@ class Facts:
     dkms: tuple[str, ...] = ()
     units: dict[str, tuple[str, str]] = field(default_factory=dict)
     containers: dict[str, Container] = field(default_factory=dict)
+    stacks: dict[str, str] = field(default_factory=dict)
     gpus: int = 0
-    sources: frozenset[str] = frozenset()
     files: dict[str, bytes] = field(default_factory=dict)
     clock_s: float = 0.0
     asked_s: float = 0.0
@@ -190,8 +190,9 @@ def facts_of(sections: dict[str, Section], node: str) -> Facts:
         max_mtu_bytes=link.get("max_mtu"), ipv4=link.get("ipv4", ()),
         mounts=_mounts(reading), packages=_packages(reading), candidates=_candidates(reading),
         half_installed=bool(reading.text("dpkg_audit").strip()), dkms=tuple(reading.lines("dkms")),
-        units=_units(reading), containers=_containers(reading), gpus=len(reading.lines("gpus")),
-        sources=frozenset(reading.lines("sources")), files=_files(reading.text("files")),
+        units=_units(reading), containers=_containers(reading),
+        stacks=reading.pairs("stacks"), gpus=len(reading.lines("gpus")),
+        files=_files(reading.text("files")),
         clock_s=_clock(reading), problems=reading.problems)
 
 
@@ -279,7 +280,7 @@ def _files(text: str) -> dict[str, bytes]:
     for head, body in re.findall(r"^@@file ([0-9]+ .+)\n(.*)$", text, re.MULTILINE):
         try:
             found[head.partition(" ")[2]] = base64.b64decode(body, validate=True)
-        except binascii.Error:
+        except ValueError:     # binascii's own, or text that is not ASCII
             continue
     return found
 

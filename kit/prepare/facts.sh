@@ -25,7 +25,17 @@ mtime() { stat -c %Y -- "$1" 2>/dev/null || echo 0; }
 
 part clock; date +%s%N
 part user; id -u
-part sudo; if command -v sudo >/dev/null 2>&1; then sudo -n true 2>/dev/null && echo yes || echo password; else echo missing; fi
+# what only root sees is read by sudo, where that asks for nothing
+root=
+part sudo
+if ! command -v sudo >/dev/null 2>&1; then
+    echo missing
+elif sudo -n true 2>/dev/null; then
+    echo yes
+    if [ "$(id -u)" != 0 ]; then root="sudo -n"; fi
+else
+    echo password
+fi
 part address; echo "$address"
 part os; cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null
 read -r kernel </proc/sys/kernel/osrelease
@@ -50,8 +60,7 @@ part dev_files; for f in /dev/infiniband/*; do if [ -e "$f" ]; then echo "$f"; f
 tool rdma_qp rdma -j resource show qp
 tool rdma_cm rdma -j resource show cm_id
 part holders
-# only root sees the descriptors of others, and only root may unload the module
-{ ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' -e ' /dev/infiniband/uverbs'; } | while read -r first rest; do
+{ $root ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' -e ' /dev/infiniband/uverbs'; } | while read -r first rest; do
     case $first in
         /proc/*) p=${first#/proc/}; p=${p%%/*} ;;
         *) value "$p" "/proc/$p/comm" ;;
@@ -83,19 +92,29 @@ tool dkms dkms status
 part units
 if command -v systemctl >/dev/null 2>&1; then
     for u in $units; do
-        echo "$u $($limit systemctl is-enabled "$u" 2>/dev/null || echo no) $($limit systemctl is-active "$u" 2>/dev/null)"
+        e=$($limit systemctl is-enabled "$u" 2>/dev/null) || e=${e:-no}
+        echo "$u $e $($limit systemctl is-active "$u" 2>/dev/null)"
     done
 fi
 part containers
+# shellcheck disable=SC2086
 for t in podman docker nerdctl; do
     command -v "$t" >/dev/null 2>&1 || continue
     for c in $containers; do
-        $limit "$t" inspect --type container -f "$t $c {{.State.Status}} {{index .Config.Labels \"erdma-kit\"}}" "$c" 2>/dev/null
+        $root $limit "$t" inspect --type container \
+            -f "$t $c {{.State.Status}} {{index .Config.Labels \"erdma-kit\"}}" "$c" 2>/dev/null
+    done
+done
+part stacks
+for t in podman docker nerdctl; do
+    command -v "$t" >/dev/null 2>&1 || continue
+    for c in $containers; do
+        # the container's own home
+        # shellcheck disable=SC2016,SC2086
+        s=$($root $limit "$t" exec "$c" sh -c 'cat "$HOME/.erdma-kit-stack"' 2>/dev/null) && echo "$c $s"
     done
 done
 part gpus; for f in /proc/driver/nvidia/gpus/*; do if [ -e "$f" ]; then echo "${f##*/}"; fi; done
-part sources
-for f in /etc/modprobe.d/*.conf /usr/src/erdma-*/dkms.conf /usr/src/ofa_kernel; do if [ -e "$f" ]; then echo "$f"; fi; done
 part files
 for f in "$@"; do
     if [ -f "$f" ] && [ -r "$f" ]; then

@@ -44,6 +44,7 @@ fi
 chmod 644 "$aside" && mv -f -- "$aside" "$3"
 """
 
+_SHOWN_CHARS = 1000
 REMOVE = 'rm -f -- "$1"'
 
 
@@ -106,6 +107,8 @@ class Wanted:
 
 
 def _quoted(text: str) -> str:
+    if len(text) > _SHOWN_CHARS:
+        return f"'{text[:40]}…' ({len(text)} characters)".replace("\n", "\\n")
     return shlex.quote(text).replace("\n", "\\n")
 
 

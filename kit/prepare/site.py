@@ -9,7 +9,7 @@ from pathlib import Path
 from kit.errors import HostError, ParamsError
 from kit.params import Artifacts, Prepare, load
 from kit.paths import root
-from kit.prepare import container, driver, exporter, limits, mode, network, storage, userspace
+from kit.prepare import container, driver, exporter, limits, mode, network, stack, storage, userspace
 from kit.prepare.engine import Done, Planned, apply_node, both_nodes, plan_node, undo_node
 from kit.prepare.facts import Question, read_facts
 from kit.prepare.item import Item, Wanted
@@ -19,7 +19,7 @@ from kit.sites import Pair, open_site, read_site
 Say = Callable[[str], None]
 # In the order in which they build on each other.
 ITEMS: tuple[Item, ...] = (limits.ITEM, network.ITEM, driver.ITEM, userspace.ITEM, mode.ITEM,
-                           storage.ITEM, container.ITEM, exporter.ITEM)
+                           storage.ITEM, container.ITEM, stack.ITEM, exporter.ITEM)
 RUN_ID = "kit-prepare"
 
 

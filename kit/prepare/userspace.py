@@ -20,7 +20,8 @@ _NEW_KEY = "/var/lib/erdma-kit/new-key.asc"
 _RELEASES = {"ubuntu"}
 _HEAD = "# Written whole by erdma-kit; changes to it are lost.\n"
 
-_OPTIONS = "-q -y --no-install-recommends --allow-downgrades -o Acquire::Retries=1 -o Acquire::http::Timeout=20"
+_OPTIONS = ("-q -y --no-install-recommends --allow-downgrades -o Acquire::Retries=1 -o Acquire::http::Timeout=20 "
+            "-o DPkg::Lock::Timeout=300")     # a killed run's own apt may still be at work
 # $1 new key, $2 key, $3 source, $4 its text, $5 pin, $6 its text, then the packages. The source's own signature is
 # checked alone, then all packages are downloaded and checked. When any of it fails, all is put back as it was.
 ADD_SOURCE = r"""

@@ -166,7 +166,7 @@ def handover_of(deployment: Deployment, moment: Moment, result: BenchResult, *, 
         return None
     unit = stack.store.chunk_tokens if stack.store is not None else block_tokens(moment, "decoder") or 1
     prompts = [request.prompt_tokens for request in result.requests if request.ok]
-    return Handover(expected_kv(prompts, unit, bytes_per_token), bytes_per_token, share)
+    return Handover(expected_kv(prompts, unit, bytes_per_token), bytes_per_token, share, store=stack.kind == "store")
 
 
 def _cold(before: Moment, after: Moment, result: BenchResult) -> bool | None:

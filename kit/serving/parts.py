@@ -129,6 +129,8 @@ def _instance(wiring: Wiring, role: Role) -> Part:
         config = f"{seat.folder}/lmcache-{role}.yaml"
         files[config] = yaml.safe_dump(lmcache_config(wiring, seat), sort_keys=False)
         env |= {"LMCACHE_CONFIG_FILE": config, "LMCACHE_TRACK_USAGE": "false"}
+    if stack.kind == "direct" and serving.protocol == "tcp":
+        env["MC_TCP_ENABLE_CONNECTION_POOL"] = "1"      # else a connection a transfer: thousands for one prompt
     if stack.kind == "direct" and role == "prefiller":
         env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] = str(stack.ports.bootstrap)
     return Part(role, seat.end, seat.address, port, started(place(wiring, seat, role), argv, env), "/health", files)

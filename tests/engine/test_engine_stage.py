@@ -37,9 +37,9 @@ def test_every_combination_once_repeats_outermost():
 
 
 def test_commands():
-    params = EngineParams(gid_index=1, gpu_id=3, library_path="/opt/my libs")
+    params = EngineParams(gid_index=1, gpu_id=3, library_path="/opt/my libs", env={"MC_TCP_SLICE_SIZE": "4096"})
     target = str(bench_command(POINT, params, device="erdma_0", own_address="10.0.0.2", port=12345))
-    assert target.startswith("env LD_LIBRARY_PATH='/opt/my libs' MC_GID_INDEX=1 transfer_engine_bench ")
+    assert target.startswith("env MC_TCP_SLICE_SIZE=4096 LD_LIBRARY_PATH='/opt/my libs' MC_GID_INDEX=1 transfer_eng")
     assert "--mode=target" in target
     assert "--device_name=erdma_0" in target
     assert "--buffer_size=2097152" in target
@@ -133,6 +133,10 @@ def test_samples_are_chosen_by_protocol_and_memory(study):
     assert len(samples_of_engine(frame)) == 18
     assert samples_of_engine(frame, protocol="rdma") == []
     assert samples_of_engine(frame, memory="vram") == []
+    assert len(samples_of_engine(frame, block_bytes=65536)) == 6
+    assert {sample.size_bytes for sample in samples_of_engine(frame, block_bytes=65536)} == {2 * 8 * 65536}
+    with pytest.raises(ParamsError, match="524288"):
+        lines_of(study.run.folder, block_bytes=4096)
 
 
 def test_the_figure(study):

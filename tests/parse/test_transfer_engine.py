@@ -50,6 +50,7 @@ def test_a_good_run():
     ("no_target_0.3.13", 1, "engine_no_target"), ("small_buffer_0.3.13", 1, "engine_rejected"),
     ("vram_0.3.13", 1, "engine_bad_flag"), ("badop_0.3.13", 1, "engine_bad_flag"),
     ("proto_0.3.13", -6, "engine_bad_flag"), ("rdma_0.3.13", -6, "kv_device_missing"),
+    ("rdma_no_device_0.3.13", -6, "kv_device_missing"),
 ])
 def test_failures(name, code, symptom):
     with pytest.raises(ParseError) as raised:

@@ -23,7 +23,7 @@ PRINT = "A" * 40
 
 def facts_from(values: dict[str, Any]) -> Facts:
     given = BARE | values
-    for name in ("tools", "executables", "listening", "sources"):
+    for name in ("tools", "executables", "listening"):
         given[name] = frozenset(given.get(name, ()))
     for name in ("used_by", "dev_files", "erdma_options", "ipv4", "dkms"):
         given[name] = tuple(given.get(name, ()))

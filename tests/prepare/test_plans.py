@@ -26,7 +26,7 @@ def test_an_undo_of_what_was_never_done_does_nothing(name):
 
 
 def test_every_item_has_cases():
-    assert {read_case(name)["item"] for name in CASES} == {item.part for item in ITEMS}
+    assert {item_named(read_case(name)["item"]) for name in CASES} == set(ITEMS)
 
 
 def test_no_sudo_is_said_before_anything_is_touched():

@@ -43,7 +43,8 @@ _QUIET = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STA
 # vLLM's processes write their titles over their environment, and with it over the mark that a run is found by; this
 # setting of setproctitle keeps it.
 _FOUND = {"SPT_NOENV": "1"}
-# With "nobind" vLLM 0.11 dies in libnuma; from 0.3x on "all" binds both servers to the same cores.
+# Both words leave threads where the kernel puts them. vLLM 0.11 hands "nobind" to libnuma as a list of cores, and dies
+# of it; in 0.32 it is the word for this (v1/worker/cpu_worker.py of each).
 _BIND = {"recipe": "all", "current": "nobind"}
 _HASH = "print(hash(None))"
 _LARGE = re.compile(r"Downloading (\S+?)-[\d.]+\S* \((\d{3,})(?:\.\d+)? MB\)")
@@ -147,7 +148,7 @@ def _hash(*argv: str) -> str:
 
 
 def _build(name: Name, lock: Lock, python: str, folder: Path, variables: dict[str, str], say: Say) -> None:
-    say(f"building the {name} environment (once; some minutes, up to 5 GB of packages)")
+    say(f"building the {name} environment (once; one to five minutes, 1 to 4 GB of packages)")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
         aside = Path(scratch) / "venv"
         with step(say, "virtual environment"):

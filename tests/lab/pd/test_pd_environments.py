@@ -167,3 +167,50 @@ def test_another_lock_is_another_environment(monkeypatch, tmp_path):
     first.mkdir(parents=True)
     monkeypatch.setattr(environments, "find_python", lambda: "/usr/bin/python3")
     assert environments.built("recipe")
+
+
+@pytest.fixture
+def build(monkeypatch, tmp_path):
+    """The frame of a build without what pip would bring: (steps that were run, the cache's folder)."""
+    steps = []
+
+    def run(argv, **_):
+        steps.append(list(argv))
+        if "venv" in argv:
+            (folder := type(tmp_path)(argv[-1]) / "bin").mkdir(parents=True)
+            (folder.parent / "lib/python3.11/site-packages").mkdir(parents=True)
+            (folder / "python").symlink_to(sys.executable)
+            (folder / "vllm").write_text(f"#!{folder}/python\n")
+
+    monkeypatch.setenv("KIT_CACHE", str(tmp_path))
+    monkeypatch.setattr(environments, "_run", run)
+    monkeypatch.setattr(environments, "library_path", lambda _: "/libraries")
+    return steps, tmp_path / "lab/pd"
+
+
+def test_a_build_is_moved_into_place_whole_and_done_once(build):
+    steps, folder = build
+    made = environments.environment("current", lambda _: None)
+    count = len(steps)
+    assert (made.bin / "vllm").read_text() == f"#!{made.folder}/bin/python\n"
+    assert made.variables["LD_LIBRARY_PATH"] == "/libraries"
+    assert (made.packages / "kit_mooncake_on_cpu.py").exists()
+    assert environments.environment("current", lambda _: None) == made
+    assert len(steps) == count, "the second call builds nothing"
+    assert [one.name for one in folder.iterdir() if one.is_dir()] == [made.folder.name]
+
+
+def test_a_failed_build_leaves_nothing_and_a_killed_one_is_cleared(build, monkeypatch):
+    _, folder = build
+    (folder / ".current-killed/venv").mkdir(parents=True)
+    whole = environments._pip
+
+    def pip(*_):
+        raise LabError("no network")
+
+    monkeypatch.setattr(environments, "_pip", pip)
+    with pytest.raises(LabError, match="no network"):
+        environments.environment("current", lambda _: None)
+    assert not [one for one in folder.iterdir() if one.is_dir()]
+    monkeypatch.setattr(environments, "_pip", whole)
+    assert environments.environment("current", lambda _: None).folder.exists()
