@@ -133,7 +133,8 @@ def moved(deployment: Deployment, before: Moment, after: Moment, log: str) -> Mo
     if deployment.wiring.stack.kind == "direct":
         return Moved(prompts, grew("decoder", "vllm:external_prefix_cache_hits_total"), interface_bytes=interface,
                      rdma_bytes=rdma)
-    lost = sum(grew("master", name) or 0 for name in ("master_evicted_key_count",
+    # The master's own name has no _total; by the format every counter has one once it is read.
+    lost = sum(grew("master", name) or 0 for name in ("master_evicted_key_count_total",
                                                       "master_put_start_alloc_failures_total"))
     # Mooncake 0.3.7 from the package index has no histogram of sizes; what it has allocated grows by what is put.
     put = grew("master", "master_value_size_bytes_sum")

@@ -61,7 +61,8 @@ def test_without_the_histogram_what_is_allocated_counts() -> None:
 
 
 def test_lost_objects_are_counted() -> None:
-    lost = parse_prometheus("master_evicted_key_count 3\nmaster_put_start_alloc_failures_total 4\n")
+    lost = parse_prometheus("# TYPE master_evicted_key_count counter\nmaster_evicted_key_count 3\n"
+                            "master_put_start_alloc_failures_total 4\n")
     after = replace(AFTER, metrics={**AFTER.metrics, "master": lost})
     assert moved(deployment("lmcache-mooncake"), BEFORE, after, LOG).lost_objects == 7
 
