@@ -49,7 +49,8 @@ def of_run(*run_ids: str) -> dict[int, list[str]]:
 
 def pids_of(part: str, *run_ids: str) -> list[int]:
     """The processes that are this part itself: no supervisor, no child with a title of its own."""
-    said = {"prefiller": ("serve", "7100"), "decoder": ("serve", "7200"), "proxy": (("direct_proxy.py", "disagg_proxy_server.py"), "9000"),
+    said = {"prefiller": ("serve", "7100"), "decoder": ("serve", "7200"),
+            "proxy": (("direct_proxy.py", "disagg_proxy_server.py"), "9000"),
             "master": ("mooncake/mooncake_master", "50052"), "bench": ("bench", "--save-result")}[part]
     return [pid for pid, words in of_run(*run_ids).items()
             if ("python" in Path(words[0]).name or part == "master")
