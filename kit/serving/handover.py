@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from kit.errors import CommandError
+from kit.errors import CommandError, ParseError
 from kit.serving.ask import ask
 from kit.serving.evidence import decoder_log, look, moved
 from kit.serving.launch import Deployment
@@ -49,7 +49,7 @@ class Answer:
 def hand_over(pair: Pair, deployment: Deployment, *, words: int = 500, tokens: int = 12) -> Handed | None:
     """Send one long prompt through the front and look where its KV came from; None for an aggregated stack.
 
-    Raises CommandError where no answer comes.
+    Raises CommandError where no answer comes, and ParseError where it is none.
     """
     stack = deployment.wiring.stack
     before = look(pair, deployment)
@@ -88,11 +88,17 @@ def complete(pair: Pair, deployment: Deployment, part: Part, text: str, *, token
 
 
 def read_answer(body: str) -> Answer:
-    """Of a completion, or of an event stream: LMCache's proxy streams whether it was asked to or not."""
-    if not body.lstrip().startswith("data:"):
-        said = json.loads(body)
-        return Answer(said["choices"][0]["text"], said["usage"]["completion_tokens"])
-    pieces = [json.loads(line.removeprefix("data:")) for line in body.splitlines()
-              if line.startswith("data:") and "[DONE]" not in line]
-    texts = [piece["choices"][0]["text"] for piece in pieces if piece.get("choices")]
-    return Answer("".join(texts), len(texts))
+    """Of a completion, or of an event stream: LMCache's proxy streams whether it was asked to or not.
+
+    Raises ParseError for anything else, such as an error that came with status 200.
+    """
+    try:
+        if not body.lstrip().startswith("data:"):
+            said = json.loads(body)
+            return Answer(str(said["choices"][0]["text"]), int(said["usage"]["completion_tokens"]))
+        pieces = [json.loads(line.removeprefix("data:")) for line in body.splitlines()
+                  if line.startswith("data:") and "[DONE]" not in line]
+        texts = [str(piece["choices"][0]["text"]) for piece in pieces if piece["choices"] or "usage" not in piece]
+        return Answer("".join(texts), len(texts))
+    except (ValueError, LookupError, TypeError) as error:
+        raise ParseError("this is no completion", line=body[:200]) from error

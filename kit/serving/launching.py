@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit import symptoms
-from kit.errors import HostError, KitError, ParamsError, StackError
+from kit.errors import HostError, KitError, ParamsError, ParseError, StackError
 from kit.files import write_json
 from kit.params import LaunchParams, Stack, check
 from kit.serving.guard import failed
@@ -84,7 +84,7 @@ class Launching:
         try:
             self.up = bring_up(self.pair, self._known(), lifetime_s=self.params.lifetime_s)
             write_json(self.run.folder / "stack.json", self.up.to_dict())
-        except (HostError, StackError) as error:
+        except (HostError, StackError, ParseError) as error:
             self.error = error
         rows = [{"part": part.role, "node": part.end, "listens at": f"{part.address}:{part.port}",
                  "came up": self.up is not None} for part in parts(self._known().wiring)]

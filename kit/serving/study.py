@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.device import NodeFacts, read_facts
-from kit.errors import HostError, StackError
+from kit.errors import HostError, ParseError, StackError
 from kit.files import write_json
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
@@ -162,7 +162,7 @@ class ServeStudy:
                 while left:
                     done(left[0], record_of(self.pair, up, left[0], self.params))
                     left.pop(0)
-        except (HostError, StackError) as error:
+        except (HostError, StackError, ParseError) as error:
             for point in left:
                 done(point, failed(error))
 

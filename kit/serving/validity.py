@@ -205,6 +205,8 @@ def _why_no_hits(evidence: Evidence, handover: Handover) -> str:
     if evidence.decoder_hit_tokens:
         fetched = evidence.store_get_bytes
         return "kv_not_in_engine" if fetched is not None and fetched >= handover.least_bytes else "handover_too_early"
+    if evidence.store_put_bytes == 0:
+        return "nothing_stored"
     if not evidence.hash_seeds:
         return "nothing_moved"
     # "random" is Python's own word for no seed

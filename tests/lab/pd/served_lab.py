@@ -94,7 +94,7 @@ class Killer:
             if pids_of("bench", *self.run_ids):
                 answered = answers()
                 begun = answered if begun is None else begun
-                if answered >= begun + 4:
+                if answered >= begun + 2:
                     break
             pause.wait(0.2)
         self.shown += shown()

@@ -206,7 +206,7 @@ def test_a_killed_instance(own_lab, tmp_path, monkeypatch, victim):
 def test_another_hash_seed_is_invalid_and_a_killed_proxy_failed(own_lab, tmp_path):
     stack = read_stack("lmcache-mooncake").model_copy(update={"known_faults": ["hash_seed"]})
     site = site_file(tmp_path, decode_env={"PYTHONHASHSEED": "1"})
-    table = Load4(tmp_path, site, stack, "proxy", whole=True, prompt_tokens=512).measure()
+    table = Load4(tmp_path, site, stack, "proxy", whole=True, prompt_tokens=512, prompts=60).measure()
     assert (table["outcome"][0], table["symptom"][0]) == ("INVALID", "hash_seed_differs")
     assert table["hit_ratio"][0] == 0
     is_told(table.iloc[1], "proxy")
@@ -217,6 +217,6 @@ def test_a_store_that_evicts_is_invalid_and_a_killed_master_failed(own_lab, tmp_
     small = stack.store.model_copy(update={"segment_bytes": 2**24, "buffer_bytes": 2**26, "staging_gb": 0.25,
                                            "handover_deadline_s": 0.5})
     stack = stack.model_copy(update={"store": small, "known_faults": ["store_size"]})
-    table = Load4(tmp_path, site_file(tmp_path), stack, "master", whole=True, prompt_tokens=3000).measure()
+    table = Load4(tmp_path, site_file(tmp_path), stack, "master", whole=True, prompt_tokens=3000, prompts=24).measure()
     assert (table["outcome"][0], table["symptom"][0]) == ("INVALID", "store_too_small")
     is_told(table.iloc[1], "master")
