@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,14 @@ def follow(run: Run, total: int) -> Callable[[Progress], None]:
     bar, text = IntProgress(max=max(total, 1)), HTML()
     display(HBox([bar, text]))  # type: ignore[no-untyped-call]
 
+    turn = threading.Lock()     # parts of a stack that start side by side tell of it at once
+
     def move(progress: Progress) -> None:
-        bar.value = progress.done
-        text.value = html.escape(f"{describe(progress.done, progress.total, progress.left_s)}: {progress.last}")
-        write_json(run.folder / FILE, {"done": progress.done, "total": progress.total, "left_s": progress.left_s,
-                                       "last": progress.last})
+        with turn:
+            bar.value = progress.done
+            text.value = html.escape(f"{describe(progress.done, progress.total, progress.left_s)}: {progress.last}")
+            write_json(run.folder / FILE, {"done": progress.done, "total": progress.total, "left_s": progress.left_s,
+                                           "last": progress.last})
 
     return move
 
