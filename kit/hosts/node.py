@@ -30,7 +30,8 @@ cm_id() {
 # `stop ENTRY`: end every process with exactly this entry in its environment ("KIT_RUN_ID=" alone: with any value of it,
 # of this user), and all their descendants: a process may have cleared its environment, or written its title over it.
 # TERM, KILL after 3 s, given up after 10 s; again until two looks in turn find none, because a process may start
-# another while it is looked for, and shows no environment while it changes its program. Never itself or an ancestor: a stage that cleans up carries the mark as well.
+# another while it is looked for, and shows no environment while it changes its program. Never itself or an ancestor: a
+# stage that cleans up carries the mark as well.
 # An entry of `table` is pid:parent:session:start, of `known` pid:start; the start time tells a process from a later
 # one of the same pid.
 _STOP = _CLOCK + r"""
