@@ -112,7 +112,7 @@ def test_life_of_a_lab(own_cache):
 
     guests.down()
     assert left(own_cache / "lab/run/rxe") == ([], [])
-    assert guests.status() == ["siw: down", "rxe: down"]
+    assert guests.status() == [f"{kind}: down" for kind in guests.KINDS]
 
 
 def test_a_killed_up_leaves_nothing(own_cache):
