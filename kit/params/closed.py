@@ -21,6 +21,15 @@ class Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def an_axis(values: list[Any]) -> list[Any]:
+    """What every axis of a sweep must be: not empty, each value once."""
+    if not values:
+        raise ValueError("an axis needs at least one value")
+    if len(set(values)) != len(values):
+        raise ValueError("an axis names each value once")
+    return values
+
+
 M = TypeVar("M", bound=Closed)
 
 

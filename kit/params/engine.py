@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.params.closed import Closed, Name
+from kit.params.closed import Closed, Name, an_axis
 from kit.params.link import Direction
 
 
@@ -43,11 +43,7 @@ class EngineParams(Closed):
     @field_validator("operations", "block_bytes", "batches", "threads", "protocols", "memories", "directions")
     @classmethod
     def _an_axis(cls, values: list[Any]) -> list[Any]:
-        if not values:
-            raise ValueError("an axis needs at least one value")
-        if len(set(values)) != len(values):
-            raise ValueError("an axis names each value once")
-        return values
+        return an_axis(values)
 
     @model_validator(mode="after")
     def _time_to_end(self) -> EngineParams:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.params.closed import Closed
+from kit.params.closed import Closed, an_axis
 
 Tool = Literal["ib_write_bw", "ib_read_bw", "ib_send_bw",
                "ib_write_lat", "ib_read_lat", "ib_send_lat", "ib_atomic_lat"]
@@ -46,11 +46,7 @@ class LinkParams(Closed):
     @field_validator("tools", "sizes_bytes", "qps", "connections", "directions")
     @classmethod
     def _an_axis(cls, values: list[Any]) -> list[Any]:
-        if not values:
-            raise ValueError("an axis needs at least one value")
-        if len(set(values)) != len(values):
-            raise ValueError("an axis names each value once")
-        return values
+        return an_axis(values)
 
     @model_validator(mode="after")
     def _one_length(self) -> LinkParams:

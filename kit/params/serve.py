@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from kit.params.closed import Closed, Name
+from kit.params.closed import Closed, Name, an_axis
 
 Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
 
@@ -61,11 +61,7 @@ class ServeBenchParams(Closed):
     @field_validator("stacks", "input_tokens", "output_tokens")
     @classmethod
     def _an_axis(cls, values: list[object]) -> list[object]:
-        if not values:
-            raise ValueError("an axis needs at least one value")
-        if len(set(values)) != len(values):
-            raise ValueError("an axis names each value once")
-        return values
+        return an_axis(values)
 
     @model_validator(mode="after")
     def _one_kind_of_load(self) -> ServeBenchParams:
