@@ -46,6 +46,8 @@ _FOUND = {"SPT_NOENV": "1"}
 # Both words leave threads where the kernel puts them. vLLM 0.11 hands "nobind" to libnuma as a list of cores, and dies
 # of it; in 0.32 it is the word for this (v1/worker/cpu_worker.py of each).
 _BIND = {"recipe": "all", "current": "nobind"}
+# The machine's own pip constraints have no say over a lock; an empty value would leave those of pip.conf in force.
+_UNCONSTRAINED = {"PIP_CONSTRAINT": os.devnull}
 _HASH = "print(hash(None))"
 _LARGE = re.compile(r"Downloading (\S+?)-[\d.]+\S* \((\d{3,})(?:\.\d+)? MB\)")
 
@@ -233,7 +235,7 @@ def _pip(aside: Path, requirements: str, say: Say, action: str = "install", *opt
     compiled = ("--no-compile",) if action == "install" else ()
     _run([str(aside / "bin/python"), "-m", "pip", action, "--no-input", "--disable-pip-version-check",
           "--progress-bar", "off", "--no-cache-dir", "--no-deps", "--require-hashes", *compiled, *options,
-          "-r", str(file)], say=say, env={**os.environ, "NO_CUDA_EXT": "1"})
+          "-r", str(file)], say=say, env={**os.environ, "NO_CUDA_EXT": "1", **_UNCONSTRAINED})
 
 
 def _run(argv: Sequence[str], *, say: Say | None = None, env: dict[str, str] | None = None, remedy: str = "") -> None:
