@@ -128,6 +128,9 @@ def trust(site: str) -> None:
 
     ground = nodes_of(read_site(site))
     for name, node in ground.nodes.items():
+        if node.local:
+            click.echo(f"{name}: this machine, reached without ssh")
+            continue
         for key in scan(node.host, node.port):
             click.echo(f"{name} ({node.host}:{node.port}): {fingerprint(key)}")
             if click.confirm("Is this the key that the node's own console shows?"):

@@ -100,7 +100,8 @@ def open_site(name: str, *, run_id: str, record: Path | None = None) -> Pair:
     ground = nodes_of(site)
     ends = {}
     for key, node in ground.nodes.items():
-        host = _ssh(key, node, f"{run_id}-{key}" if ground.one_machine else run_id, ground.known_hosts)
+        apart = ground.one_machine or node.local
+        host = _host(key, node, f"{run_id}-{key}" if apart else run_id, ground.known_hosts)
         ends[key] = End(key, host, node.rdma_device or "", node.rdma_address, node.rdma_port)
     if record is not None:
         ends = {key: _recorded(end, record, ground) for key, end in ends.items()}
@@ -112,7 +113,8 @@ class Ground:
     """What a site that is not a replay stands on.
 
     ``one_machine``: both nodes are this machine, so that each needs a run id of its own, or the end of one's processes
-    would be the end of the other's. ``aliases``: paths that are another on every machine -> what recordings call them.
+    would be the end of the other's; a node with ``host: local`` has its own anyway. ``aliases``: paths that are another
+    on every machine -> what recordings call them.
     """
 
     nodes: dict[str, Node]
@@ -136,8 +138,8 @@ def nodes_of(site: Site) -> Ground:
                        for node in lab.nodes}, Path(lab.known_hosts))
     assert site.nodes is not None, "the schema lets no other kind through"  # noqa: S101
     proxy = site.serving.lmcache_proxy if site.serving is not None else None
-    return Ground({str(name): node for name, node in site.nodes.items()}, root() / site.known_hosts, site.serving,
-                  None if proxy is None else root() / proxy)
+    nodes = {str(name): node for name, node in site.nodes.items()}
+    return Ground(nodes, root() / site.known_hosts, site.serving, None if proxy is None else root() / proxy)
 
 
 def _serving_lab(site: Site) -> Ground:
@@ -153,6 +155,14 @@ def _serving_lab(site: Site) -> Ground:
     nodes = {node.name: Node(host=node.host, port=node.ssh_port, user=node.user, key_file=str(node.key_file),
                              rdma_address=node.host) for node in lab.nodes}
     return Ground(nodes, Path(lab.known_hosts), serving, lab.proxy, True, {str(lab.model.folder.parent): "LAB"})
+
+
+def _host(name: str, node: Node, run_id: str, known_hosts: Path) -> Host:
+    if node.local:
+        from kit.hosts.local import LocalHost
+
+        return LocalHost(name, run_id=run_id)
+    return _ssh(name, node, run_id, known_hosts)
 
 
 def _ssh(name: str, node: Node, run_id: str, known_hosts: Path) -> SshHost:

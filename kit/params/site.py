@@ -22,6 +22,7 @@ class Jump(Closed):
 class Node(Closed):
     """One machine: how to reach it, and its RDMA device. ``key_file`` may be ``env:NAME``; None asks the agent.
 
+    ``host: local`` is the machine that runs the kit, without ssh; both nodes may be it, as with a single GPU.
     ``rdma_address`` is the private address that the other node reaches; a node that only serves over TCP needs no
     ``rdma_device``.
     """
@@ -35,6 +36,19 @@ class Node(Closed):
     rdma_address: str
     rdma_port: Annotated[int, Field(ge=1)] = 1
     role: Literal["prefill", "decode"] | None = None
+
+
+    @property
+    def local(self) -> bool:
+        """Whether it is the machine that runs the kit."""
+        return self.host == "local"
+
+    @model_validator(mode="after")
+    def _no_way_to_itself(self) -> Node:
+        given = self.model_fields_set & {"port", "user", "key_file", "jump"}
+        if self.local and given:
+            raise ValueError(f"host local is reached without ssh: leave out {', '.join(sorted(given))}")
+        return self
 
 
 class Site(Closed):

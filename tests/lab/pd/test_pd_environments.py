@@ -1,9 +1,11 @@
 """The steps of a build that can be looked at without building."""
 
+import hashlib
 import importlib.metadata
 import shutil
 import subprocess
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -154,6 +156,20 @@ def test_any_other_failure_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(environments, "_pip", pip)
     with pytest.raises(LabError, match="No space left"):
         environments._torch(environments.read_lock("recipe"), tmp_path, print)
+
+
+def test_the_machine_s_own_constraints_have_no_say(monkeypatch, tmp_path):
+    wheel = tmp_path / "thing-1-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as made:
+        for name, text in (("METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1\n"), ("RECORD", ""),
+                           ("WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")):
+            made.writestr(f"thing-1.dist-info/{name}", text)
+    (tmp_path / "constraints.txt").write_text("thing==2\n")
+    monkeypatch.setenv("PIP_CONSTRAINT", str(tmp_path / "constraints.txt"))
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    pinned = f"thing==1 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    environments._pip(tmp_path / "venv", pinned, print, "install", "--no-index", "--find-links", str(tmp_path))
+    assert list((tmp_path / "venv").glob("lib/python3*/site-packages/thing-1.dist-info"))
 
 
 def test_another_lock_is_another_environment(monkeypatch, tmp_path):
