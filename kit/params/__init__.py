@@ -24,10 +24,10 @@ from kit.params.prepare import (
 from kit.params.serve import LaunchParams, ServeBenchParams, ServeExpect
 from kit.params.serving import Environment, Serving
 from kit.params.site import Jump, Node, Site
-from kit.params.stack import Ports, Stack, Store
+from kit.params.stack import Pool, Ports, Stack, Store
 
 __all__ = ["STAGES", "Artifact", "Artifacts", "Closed", "ContainerWanted", "DeviceParams", "DriverWanted",
            "EngineParams", "Environment", "Expect", "Experiment", "ExporterWanted", "Jump", "LaunchParams",
-           "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Ports", "Prepare",
+           "LimitsWanted", "LinkParams", "ModeWanted", "NetworkWanted", "Node", "Pool", "Ports", "Prepare",
            "ServeBenchParams", "ServeExpect", "Serving", "SetupParams", "Site", "Stack", "Stage",
            "StorageWanted", "Store", "UserSpaceWanted", "check", "load", "secret"]

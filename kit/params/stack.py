@@ -36,12 +36,25 @@ class Store(Closed):
     handover_deadline_s: Annotated[float, Field(gt=0, le=60)] = 2
 
 
+class Pool(Closed):
+    """vLLM's MooncakeStoreConnector over a Mooncake store. Sizes are for each instance.
+
+    ``handover``: whether the proxy asks the decoder at once, or waits until the prefiller's puts have landed.
+    """
+
+    segment_bytes: Annotated[int, Field(ge=2**24)]
+    buffer_bytes: Annotated[int, Field(ge=2**24)]
+    handover: Literal["at_once", "stored"] = "stored"
+    handover_deadline_s: Annotated[float, Field(gt=0, le=60)] = 5
+
+
 class Stack(Closed):
     """One vLLM (``aggregated``), or a prefiller and a decoder that share KV.
 
     ``store``: through LMCache in a Mooncake store, behind LMCache's own proxy, which answers with the prefiller's
     first token: the hand-over shows in the first inter-token latency. ``direct``: vLLM's MooncakeConnector pushes the
-    KV, behind the kit's proxy, which answers with the decoder's first token: the hand-over shows in TTFT.
+    KV, behind the kit's proxy, which answers with the decoder's first token: the hand-over shows in TTFT. ``pool``:
+    vLLM's MooncakeStoreConnector, through a Mooncake store without LMCache, behind the kit's proxy.
 
     ``known_faults`` names the preflight's checks that this stack fails and is started all the same, to be shown.
     ``environment`` is one of the site's; ``hash_seed`` is ``PYTHONHASHSEED``, null where it is left unset.
@@ -50,13 +63,14 @@ class Stack(Closed):
 
     name: Name
     title: str
-    kind: Literal["aggregated", "store", "direct"]
+    kind: Literal["aggregated", "store", "direct", "pool"]
     environment: Name
     versions: dict[Literal["vllm", "lmcache", "mooncake"], str]
     first_token: Literal["prefiller", "decoder"] | None = None
     hash_seed: Annotated[int, Field(ge=0, le=2**32 - 1)] | None = 0
     everywhere: bool = False
     store: Store | None = None
+    pool: Pool | None = None
     ports: Ports = Ports()
     block_tokens: Annotated[int, Field(ge=1)] | None = None
     vllm_flags: list[str] = []
@@ -64,15 +78,24 @@ class Stack(Closed):
 
     @model_validator(mode="after")
     def _whole(self) -> Stack:
-        wanted = {"aggregated": {"vllm"}, "store": {"vllm", "lmcache", "mooncake"}, "direct": {"vllm", "mooncake"}}
+        wanted = {"aggregated": {"vllm"}, "store": {"vllm", "lmcache", "mooncake"}, "direct": {"vllm", "mooncake"},
+                  "pool": {"vllm", "mooncake"}}
         if set(self.versions) != wanted[self.kind]:
             names = ", ".join(sorted(wanted[self.kind]))
             raise ValueError(f"a stack of kind {self.kind} gives the versions of: {names}")
-        if (self.store is not None) != (self.kind == "store"):
-            raise ValueError("store belongs to kind store, and only there")
+        for name, section in (("store", self.store), ("pool", self.pool)):
+            if (section is not None) != (self.kind == name):
+                raise ValueError(f"{name} belongs to kind {name}, and only there")
+        if self.pool is not None and self.block_tokens is None:
+            raise ValueError("kind pool gives block_tokens: the store's objects are whole blocks")
         if (self.first_token is None) != (self.kind == "aggregated"):
             raise ValueError("first_token says who answers first, where there are two instances")
         return self
+
+    @property
+    def stores(self) -> bool:
+        """Whether KV goes through a store, where it is found by keys that both instances must hash alike."""
+        return self.kind in ("store", "pool")
 
     @property
     def uncounted_tokens(self) -> int:

@@ -41,7 +41,7 @@ def checks(wiring: Wiring, facts: Mapping[Role, ServingFacts], devices: Mapping[
         found += [*_same_model(wiring, facts), *_same_hash(wiring, facts)]
     if wiring.serving.protocol == "rdma" and wiring.stack.kind != "aggregated":
         found += list(_rdma(wiring, devices))
-    if wiring.stack.store is not None:
+    if wiring.stack.stores:
         found += list(_store(wiring, load, bytes_per_token))
     return sorted(found, key=lambda check: _RANK[check.outcome])
 
@@ -75,21 +75,22 @@ def _same_model(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[
 
 
 def _same_hash(wiring: Wiring, facts: Mapping[Role, ServingFacts]) -> Iterator[Check]:
-    if wiring.stack.kind != "store":
+    if not wiring.stack.stores:
         return
     seen = {role: told.hashes[0] for role, told in facts.items()}
     steady = all(told.hashes[0] == told.hashes[1] for told in facts.values())
     seeds = {role: wiring.env_of(role).get("PYTHONHASHSEED") for role in facts}
+    by_python = wiring.stack.kind == "store"      # LMCache 0.3.9 hashes with Python's own hash, vLLM with SHA-256
     if None in seeds.values():
         yield Check("hash_seed", "fail", "PYTHONHASHSEED is not set: vLLM starts its hash chain at random, and the "
                     "decoder finds no key of the prefiller", "set hash_seed in the stack")
-    elif not steady:
+    elif by_python and not steady:
         yield Check("hash_seed", "fail", f"two processes of one node hash differently (Python {_pythons(facts)})",
                     "use Python 3.12 or newer, or start through setarch -R: hash(None) is an address before 3.12")
     elif len(set(seeds.values())) > 1:      # texts hash by it; the probe's numbers do not
         yield Check("hash_seed", "fail", f"the seeds differ: {_told(seeds)}",
                     "use the same PYTHONHASHSEED on both nodes")
-    elif len(set(seen.values())) > 1:
+    elif by_python and len(set(seen.values())) > 1:
         yield Check("hash_seed", "fail", f"the nodes hash differently: {_told(seen)} (seeds {_told(seeds)}, "
                     f"Python {_pythons(facts)})", "use the same PYTHONHASHSEED and the same Python build on both nodes")
     else:
@@ -135,15 +136,14 @@ def _rdma(wiring: Wiring, devices: Mapping[Role, NodeFacts]) -> Iterator[Check]:
 
 
 def _store(wiring: Wiring, load: Load, bytes_per_token: int) -> Iterator[Check]:
-    store = wiring.stack.store
-    assert store is not None, "asked only for a store"  # noqa: S101
-    has, wants = store_bytes(wiring.stack), wanted_store_bytes(load, store.chunk_tokens, bytes_per_token)
+    store, block = wiring.stack.store, wiring.stack.block_tokens
+    unit = store.chunk_tokens if store is not None else block or 1
+    has, wants = store_bytes(wiring.stack), wanted_store_bytes(load, unit, bytes_per_token)
     sum_of = (f"{load.concurrency} prompts of {load.prompt_tokens} tokens, {bytes_per_token} bytes a token: "
               f"{wants / 1e6:.0f} MB in whole chunks; the segments hold {has / 1e6:.0f} MB")
     yield Check("store_size", "ok" if wants <= has else "fail", sum_of,
                 "" if wants <= has else "make segment_bytes larger, or prompts or concurrency smaller")
-    block = wiring.stack.block_tokens
-    if block is not None and store.chunk_tokens % block:
+    if store is not None and block is not None and store.chunk_tokens % block:
         yield Check("chunk_size", "fail", f"chunks of {store.chunk_tokens} tokens are no whole blocks of {block}",
                     "choose a chunk size that is a multiple of the block size")
 

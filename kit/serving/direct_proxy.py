@@ -1,39 +1,77 @@
-"""Runs on the prefiller's node, in the stack's environment: the proxy before vLLM's MooncakeConnector.
+"""Runs on the prefiller's node, in the stack's environment: the proxy before vLLM's own Mooncake connectors.
 
-Each request goes to the prefiller for one token, under a transfer id, and then to the decoder, which fetches the KV of
-that transfer and answers. So the client's first token is the decoder's, and the hand-over is part of TTFT. How the two
-are told about a transfer: vLLM's ``docs/features/mooncake_connector_usage.md``. What the decoder answers is passed on
-as it comes; where either side fails, the client sees a failure and no empty success.
+Each request goes to the prefiller for one token, and then to the decoder, which takes over the KV and answers. So the
+client's first token is the decoder's, and the hand-over is part of TTFT. What the decoder answers is passed on as it
+comes; where either side fails, the client sees a failure and no empty success.
+
+With ``--bootstrap`` both are told of one transfer, as vLLM's ``docs/features/mooncake_connector_usage.md`` says. With
+``--master`` they share a Mooncake store: MooncakeStoreConnector puts blocks in a thread of its own, and no answer waits
+for them (``kv_connector/v1/mooncake/store/worker.py``), so the decoder is asked once the master has counted them.
 """
 
 import argparse
+import asyncio
 import json
+import re
+import time
 import uuid
 from collections.abc import AsyncIterator
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 
 _PATHS = ("/v1/completions", "/v1/chat/completions")
+_PUT = re.compile(r"^master_batch_put_end_items_total (\d+)", re.MULTILINE)
+_PAUSE_S = 0.003
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Proxy for a prefiller and a decoder with MooncakeConnector.")
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
-    for name in ("prefiller", "decoder", "bootstrap"):
+    for name in ("prefiller", "decoder"):
         parser.add_argument(f"--{name}", required=True, help="base URL")
+    parser.add_argument("--bootstrap", help="base URL of the prefiller's bootstrap server")
+    parser.add_argument("--master", help="base URL of the store's metrics: wait until a prompt's blocks are put")
+    parser.add_argument("--block-tokens", type=int, default=16, help="tokens of one object in the store")
+    parser.add_argument("--deadline", type=float, default=5.0, help="seconds to wait for the puts of a prompt")
     return parser.parse_args()
+
+
+class Puts:
+    """The prefiller's puts, as the store's master counts them. They land in the order of the prompts."""
+
+    def __init__(self, master: str, block_tokens: int, deadline_s: float) -> None:
+        self._url, self._block, self._deadline_s = f"{master}/metrics", block_tokens, deadline_s
+        self._due = 0
+
+    async def begin(self, client: ClientSession) -> None:
+        self._due = await self._seen(client)
+
+    async def landed(self, client: ClientSession, prompt_tokens: int) -> None:
+        """Wait until the blocks of all prompts so far are put, or until the deadline, and then say so."""
+        self._due += prompt_tokens // self._block
+        due, begun = self._due, time.monotonic()
+        while (seen := await self._seen(client)) < due:
+            if time.monotonic() - begun > self._deadline_s:
+                print(f"kit: {due - seen} blocks not put after {self._deadline_s:g} s", flush=True)
+                self._due -= due - seen      # a prompt seen before puts nothing: do not wait for it again
+                return
+            await asyncio.sleep(_PAUSE_S)
+        print(f"kit: stored after {1000 * (time.monotonic() - begun):.1f} ms", flush=True)
+
+    async def _seen(self, client: ClientSession) -> int:
+        async with client.get(self._url) as answer:
+            found = _PUT.search(await answer.text())
+        return int(found[1]) if found else 0
 
 
 async def complete(request: web.Request) -> web.StreamResponse:
     """One request: prefill, then decode; the answer is the decoder's."""
     app, body = request.app, await request.json()
     identity = uuid.uuid4().hex
-    transfer = {"transfer_id": f"kit-{identity}"}
     headers = {"X-Request-Id": identity}
     # Without ignore_eos a prompt that the prefiller ends at once hands nothing over, and the decoder waits for it.
-    first = {**body, "stream": False, "max_tokens": 1, "ignore_eos": True,
-             "kv_transfer_params": {"do_remote_decode": True, "do_remote_prefill": False, **transfer}}
+    first = {**body, "stream": False, "max_tokens": 1, "ignore_eos": True, **transfer(app, identity)}
     for key in ("stream_options", "min_tokens"):
         first.pop(key, None)
     if "max_completion_tokens" in first:
@@ -42,10 +80,11 @@ async def complete(request: web.Request) -> web.StreamResponse:
         async with app["session"].post(app["prefiller"] + request.path, json=first, headers=headers) as answer:
             if answer.status != 200:
                 return web.Response(status=answer.status, body=await answer.read(), content_type="application/json")
-            await answer.read()
-        then = {**body, "kv_transfer_params": {
-            "do_remote_decode": False, "do_remote_prefill": True, **transfer,
-            "remote_bootstrap_addr": app["bootstrap"], "remote_engine_id": await engine_id(app)}}
+            prefilled = await answer.json()
+        if app["puts"] is not None:
+            await app["puts"].landed(app["session"], prefilled["usage"]["prompt_tokens"])
+        engine = await engine_id(app) if app["bootstrap"] else ""
+        then = {**body, **transfer(app, identity, engine)}
         async with app["session"].post(app["decoder"] + request.path, json=then, headers=headers) as answer:
             passed = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.headers["Content-Type"]})
             await passed.prepare(request)
@@ -56,6 +95,16 @@ async def complete(request: web.Request) -> web.StreamResponse:
     except ClientError as error:
         app["engine"].clear()       # a restarted prefiller has another id
         return web.json_response({"error": {"message": f"{type(error).__name__}: {error}"}}, status=502)
+
+
+def transfer(app: web.Application, identity: str, engine: str = "") -> dict[str, object]:
+    """What either side is told of a transfer: the prefiller without ``engine``, which is its own id, the decoder with
+    it. Instances that share a store are told nothing."""
+    if not app["bootstrap"]:
+        return {}
+    source = {"remote_bootstrap_addr": app["bootstrap"], "remote_engine_id": engine} if engine else {}
+    return {"kv_transfer_params": {"do_remote_decode": not engine, "do_remote_prefill": bool(engine),
+                                   "transfer_id": f"kit-{identity}", **source}}
 
 
 async def engine_id(app: web.Application) -> str:
@@ -87,6 +136,8 @@ async def models(request: web.Request) -> web.Response:
 async def session(app: web.Application) -> AsyncIterator[None]:
     async with ClientSession(connector=TCPConnector(limit=0), timeout=ClientTimeout(total=None)) as made:
         app["session"] = made
+        if app["puts"] is not None:
+            await app["puts"].begin(made)
         yield
 
 
@@ -94,6 +145,7 @@ def application(given: argparse.Namespace) -> web.Application:
     app = web.Application(client_max_size=1 << 28)
     app["prefiller"], app["decoder"], app["bootstrap"] = given.prefiller, given.decoder, given.bootstrap
     app["engine"] = []
+    app["puts"] = Puts(given.master, given.block_tokens, given.deadline) if given.master else None
     app.cleanup_ctx.append(session)
     app.add_routes([*(web.post(path, complete) for path in _PATHS), web.get("/health", health),
                     web.get("/v1/models", models)])

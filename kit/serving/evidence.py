@@ -130,16 +130,18 @@ def moved(deployment: Deployment, before: Moment, after: Moment, log: str) -> Mo
         rdma = after.rdma.tx_bytes - (before.rdma.tx_bytes or 0)
     interface = None if after.left_bytes is None else after.left_bytes - (before.left_bytes or 0)
     prompts = grew("decoder", "vllm:prompt_tokens_total")
-    if deployment.wiring.stack.kind == "direct":
-        return Moved(prompts, grew("decoder", "vllm:external_prefix_cache_hits_total"), interface_bytes=interface,
-                     rdma_bytes=rdma)
+    kind = deployment.wiring.stack.kind
+    external = grew("decoder", "vllm:external_prefix_cache_hits_total")
+    if kind == "direct":
+        return Moved(prompts, external, interface_bytes=interface, rdma_bytes=rdma)
     # The master's own name has no _total; by the format every counter has one once it is read.
     lost = sum(grew("master", name) or 0 for name in ("master_evicted_key_count_total",
                                                       "master_put_start_alloc_failures_total"))
     # Mooncake 0.3.7 from the package index has no histogram of sizes; what it has allocated grows by what is put.
     put = grew("master", "master_value_size_bytes_sum")
     put = grew("master", "master_allocated_bytes") if put is None else put
-    return Moved(prompts, parse_lmcache_log(log).retrieved_tokens, put, lost, interface, rdma)
+    hits = external if kind == "pool" else parse_lmcache_log(log).retrieved_tokens
+    return Moved(prompts, hits, put, lost, interface, rdma)
 
 
 def evidence(deployment: Deployment, before: Moment, after: Moment, log: str, result: BenchResult, *, asked: int,
@@ -156,7 +158,7 @@ def evidence(deployment: Deployment, before: Moment, after: Moment, log: str, re
     seeds = tuple(wiring.env_of(role).get("PYTHONHASHSEED") for role in ("prefiller", "decoder"))
     return replace(told, decoder_hit_tokens=seen.hit_tokens, decoder_prompt_tokens=seen.prompt_tokens,
                    store_put_bytes=seen.put_bytes, interface_bytes=seen.interface_bytes, rdma_bytes=seen.rdma_bytes,
-                   hash_seeds=seeds if wiring.stack.kind == "store" else (), evictions=seen.lost_objects)
+                   hash_seeds=seeds if wiring.stack.stores else (), evictions=seen.lost_objects)
 
 
 def handover_of(deployment: Deployment, moment: Moment, result: BenchResult, *, bytes_per_token: int,
@@ -166,8 +168,10 @@ def handover_of(deployment: Deployment, moment: Moment, result: BenchResult, *, 
     if stack.kind == "aggregated":
         return None
     unit = stack.store.chunk_tokens if stack.store is not None else block_tokens(moment, "decoder") or 1
-    prompts = [request.prompt_tokens for request in result.requests if request.ok]
-    return Handover(expected_kv(prompts, unit, bytes_per_token), bytes_per_token, share, store=stack.kind == "store")
+    # MooncakeStoreConnector leaves the decoder at least one token to compute, and so a whole prompt's last block.
+    left = 1 if stack.kind == "pool" else 0
+    prompts = [request.prompt_tokens - left for request in result.requests if request.ok]
+    return Handover(expected_kv(prompts, unit, bytes_per_token), bytes_per_token, share, store=stack.stores)
 
 
 def _cold(before: Moment, after: Moment, result: BenchResult) -> bool | None:

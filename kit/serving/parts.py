@@ -84,7 +84,9 @@ def parts(wiring: Wiring) -> tuple[Part, ...]:
     both = (_instance(wiring, "prefiller"), _instance(wiring, "decoder"))
     if wiring.stack.kind == "store":
         return (_master(wiring), *both, _store_proxy(wiring))
-    return (*both, _direct_proxy(wiring))
+    if wiring.stack.kind == "pool":
+        return (_master(wiring), *both, _own_proxy(wiring))
+    return (*both, _own_proxy(wiring))
 
 
 def ports_of(wiring: Wiring) -> dict[str, int]:
@@ -92,7 +94,8 @@ def ports_of(wiring: Wiring) -> dict[str, int]:
     ports, kind = wiring.stack.ports.model_dump(), wiring.stack.kind
     if kind == "aggregated":
         return {"server": ports["prefiller"]}
-    own = ("bootstrap",) if kind == "direct" else ("master", "metadata", "master_metrics", "proxy_messages")
+    own = {"direct": ("bootstrap",), "pool": ("master", "master_metrics"),
+           "store": ("master", "metadata", "master_metrics", "proxy_messages")}[kind]
     return {name: ports[name] for name in (*own, "prefiller", "decoder", "proxy")}
 
 
@@ -129,7 +132,13 @@ def _instance(wiring: Wiring, role: Role) -> Part:
         config = f"{seat.folder}/lmcache-{role}.yaml"
         files[config] = yaml.safe_dump(lmcache_config(wiring, seat), sort_keys=False)
         env |= {"LMCACHE_CONFIG_FILE": config, "LMCACHE_TRACK_USAGE": "false"}
-    if stack.kind == "direct" and serving.protocol == "tcp":
+    if stack.kind == "pool":
+        config = f"{seat.folder}/mooncake-{role}.json"
+        files[config] = json.dumps(pool_config(wiring, seat), indent=1)
+        env["MOONCAKE_CONFIG_PATH"] = config
+    if stack.kind in ("direct", "pool"):
+        env["VLLM_HOST_IP"] = seat.address      # else Mooncake takes the address of the default route
+    if stack.kind in ("direct", "pool") and serving.protocol == "tcp":
         env["MC_TCP_ENABLE_CONNECTION_POOL"] = "1"      # else a connection a transfer: thousands for one prompt
     if stack.kind == "direct" and role == "prefiller":
         env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] = str(stack.ports.bootstrap)
@@ -140,6 +149,9 @@ def _connector(wiring: Wiring, role: Role, seat: Seat) -> dict[str, object]:
     kv_role = "kv_producer" if role == "prefiller" else "kv_consumer"
     if wiring.stack.kind == "store":
         return {"kv_connector": "LMCacheConnectorV1", "kv_role": kv_role}
+    if wiring.stack.kind == "pool":
+        return {"kv_connector": "MooncakeStoreConnector", "kv_role": kv_role,
+                "kv_connector_extra_config": {"load_async": True}}
     extra: dict[str, object] = {"mooncake_protocol": wiring.serving.protocol}
     if wiring.serving.protocol == "rdma":
         extra["device_name"] = seat.device
@@ -171,13 +183,30 @@ def lmcache_config(wiring: Wiring, seat: Seat) -> dict[str, object]:
     }
 
 
+def pool_config(wiring: Wiring, seat: Seat) -> dict[str, object]:
+    """MooncakeStoreConnector's configuration, as vLLM 0.23's ``mooncake/store/worker.py`` reads it. The store's clients
+    find each other without a metadata server."""
+    pool, ports = wiring.stack.pool, wiring.stack.ports
+    assert pool is not None, "the schema gives a pool stack its pool"  # noqa: S101
+    return {
+        "mode": "embedded",
+        "metadata_server": "P2PHANDSHAKE",
+        "master_server_address": f"{wiring.prefill.address}:{ports.master}",
+        "global_segment_size": pool.segment_bytes,
+        "local_buffer_size": pool.buffer_bytes,
+        "protocol": wiring.serving.protocol,
+        "device_name": seat.device if wiring.serving.protocol == "rdma" else "",
+    }
+
+
 def _master(wiring: Wiring) -> Part:
-    """``mooncake_master`` with its HTTP metadata server, on the prefiller's node."""
+    """``mooncake_master`` on the prefiller's node, with its HTTP metadata server where LMCache needs it."""
     ports, seat = wiring.stack.ports, wiring.prefill
     argv: list[Word] = [
-        "mooncake_master", "-port", ports.master, "-max_threads", 64, "-metrics_port", ports.master_metrics,
-        "--enable_http_metadata_server=true", f"--http_metadata_server_host={_listen(wiring, seat)}",
-        f"--http_metadata_server_port={ports.metadata}"]
+        "mooncake_master", "-port", ports.master, "-max_threads", 64, "-metrics_port", ports.master_metrics]
+    if wiring.stack.kind == "store":
+        argv += ["--enable_http_metadata_server=true", f"--http_metadata_server_host={_listen(wiring, seat)}",
+                 f"--http_metadata_server_port={ports.metadata}"]
     if not wiring.stack.everywhere:
         argv.append(f"--rpc_address={seat.address}")
     return Part("master", seat.end, seat.address, ports.master,
@@ -204,14 +233,18 @@ def _store_proxy(wiring: Wiring) -> Part:
                 started(place(wiring, seat, "proxy"), argv, env), None, files)
 
 
-def _direct_proxy(wiring: Wiring) -> Part:
-    """The kit's own proxy for MooncakeConnector, on the prefiller's node."""
-    ports, seat = wiring.stack.ports, wiring.prefill
+def _own_proxy(wiring: Wiring) -> Part:
+    """The kit's own proxy for vLLM's Mooncake connectors, on the prefiller's node."""
+    ports, seat, pool = wiring.stack.ports, wiring.prefill, wiring.stack.pool
     program = f"{seat.folder}/direct_proxy.py"
     argv: list[Word] = ["python3", program, "--host", _listen(wiring, seat), "--port", ports.proxy,
             "--prefiller", f"http://{wiring.prefill.address}:{ports.prefiller}",
-            "--decoder", f"http://{wiring.decode.address}:{ports.decoder}",
-            "--bootstrap", f"http://{wiring.prefill.address}:{ports.bootstrap}"]
+            "--decoder", f"http://{wiring.decode.address}:{ports.decoder}"]
+    if pool is None:
+        argv += ["--bootstrap", f"http://{wiring.prefill.address}:{ports.bootstrap}"]
+    elif pool.handover == "stored":
+        argv += ["--master", f"http://{wiring.prefill.address}:{ports.master_metrics}",
+                 "--block-tokens", wiring.stack.block_tokens or 0, "--deadline", pool.handover_deadline_s]
     text = Path(__file__).with_name("direct_proxy.py").read_text()
     command = started(place(wiring, seat, "proxy"), argv, wiring.env_of("proxy"))
     return Part("proxy", seat.end, seat.address, ports.proxy, command, "/health", {program: text})

@@ -24,3 +24,29 @@ def test_a_program_that_is_not_there_fails_each_point_and_says_so(tmp_path):
     assert "no-such-transfer-engine" in record["line"]
     assert not study.verdict().expected
     assert len(study.todo()) == 1
+
+
+# A stand-in that behaves as 0.3.14 does with GPU memory: an initiator that comes before the target's memory dies of it.
+EARLY = """#!/bin/sh
+case "$*" in
+*--mode=target*)
+    echo "listening on 127.0.0.1:15000" >&2; echo "DRAM is used" >&2; exec sleep 60 ;;
+*)
+    echo x >>"$0.tries"
+    [ "$(wc -l <"$0.tries")" -ge 3 ] || kill -SEGV $$
+    echo "Worker 0 stopped!" >&2
+    echo "I1126 18:18:21.034018 1 transfer_engine_bench.cpp:1007] Test completed: duration 1.00, batch count 10, \
+throughput 5.24 MB/s" >&2 ;;
+esac
+"""
+
+
+def test_an_initiator_that_came_too_early_is_run_again_against_the_same_target(tmp_path):
+    program = tmp_path / "bench"
+    program.write_text(EARLY)
+    program.chmod(0o755)
+    study = local_study(tmp_path / "run", operations=["write"], block_bytes=[65536], batches=[8], threads=[1],
+                        program=str(program))
+    frame = study.measure()
+    assert frame["outcome"].tolist() == ["VALID"], next(iter(study.run.finished_points().values()))
+    assert frame["attempts"].tolist() == [3]

@@ -22,7 +22,8 @@ STACKS = sorted(path.stem for path in (root() / "params/stacks").glob("*.yaml"))
 
 def written(part: Part) -> str:
     """A part as the files under tests/data/serving/wiring have it: programs by their path alone."""
-    files = "".join(f"> {path}\n" + (text if path.endswith(".yaml") else "") for path, text in part.files.items())
+    files = "".join(f"> {path}\n" + (text if path.endswith((".yaml", ".json")) else "")
+                    for path, text in part.files.items())
     return f"{part.role} on {part.end}, {part.address}:{part.port}, health {part.health}\n{part.command}\n{files}\n"
 
 
@@ -132,5 +133,5 @@ def test_the_direct_proxy_and_the_connectors_agree() -> None:
 
 def test_stacks_are_read_by_name_or_path() -> None:
     assert read_stack("aggregated") == read_stack(str(root() / "params/stacks/aggregated.yaml"))
-    with pytest.raises(ParamsError, match="there are: aggregated, lmcache-mooncake"):
+    with pytest.raises(ParamsError, match=r"there are: aggregated, aggregated-0\.23, lmcache-mooncake"):
         read_stack("nothing")

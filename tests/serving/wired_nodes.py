@@ -12,7 +12,8 @@ from kit.sites import End, Pair
 
 SERVING: dict[str, Any] = {
     "environments": {"recipe": {"at": "/opt/recipe", "prefix": ["setarch", "x86_64", "-R"]},
-                     "current": {"at": "/opt/current", "env": {"QUIET": "1"}, "flags": ["--block-size", "32"]}},
+                     "current": {"at": "/opt/current", "env": {"QUIET": "1"}, "flags": ["--block-size", "32"]},
+                     "gpu": {"at": "/opt/gpu"}},
     "model": "/models/qwen", "served_name": "qwen", "dtype": "bfloat16", "max_model_tokens": 8192, "protocol": "rdma",
     "prefill_flags": ["--gpu-memory-utilization", "0.9"], "decode_flags": ["--gpu-memory-utilization", "0.8"],
 }
