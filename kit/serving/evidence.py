@@ -13,6 +13,7 @@ from kit.command import command, script
 from kit.errors import CommandError
 from kit.parse.bench import BenchResult
 from kit.parse.kernel import Counters, parse_hw_counters
+from kit.parse.kv_transfers import parse_kv_transfers
 from kit.parse.lmcache import parse_lmcache_log
 from kit.parse.prometheus import Sample, parse_prometheus, total
 from kit.serving.ask import ask
@@ -22,7 +23,8 @@ from kit.serving.validity import Evidence, Handover, asked_tokens, expected_kv
 from kit.sites import Pair
 
 # Of a page of metrics, the lines that are evidence, with their TYPE.
-_METRICS = (r"(# TYPE )?(vllm:(prefix_cache_hits|external_prefix_cache|prompt_tokens|cache_config_info)|"
+_METRICS = (r"(# TYPE )?(vllm:(prefix_cache_hits|external_prefix_cache|prompt_tokens|cache_config_info|"
+            r"mooncake_store_operation_(time_seconds_(sum|count)|bytes))|"
             r"master_(value_size_bytes_sum|allocated_bytes|evicted_key|put_start_alloc))")
 _COLD_SHARE = 0.01    # of the prompt tokens may be found in a cache: a random prompt may begin like another
 
@@ -42,11 +44,11 @@ exit 0
 
 @dataclass(frozen=True)
 class Moment:
-    """All counters at one moment. ``log_bytes``: what the decoder had written to its two streams; ``left_bytes``: what
-    had left the prefiller's node by the interface that leads to the decoder's."""
+    """All counters at one moment. ``log_bytes``: what each instance had written to its two streams; ``left_bytes``:
+    what had left the prefiller's node by the interface that leads to the decoder's."""
 
     metrics: dict[Role, list[Sample]] = field(default_factory=dict)
-    log_bytes: tuple[int, int] = (0, 0)
+    log_bytes: dict[Role, tuple[int, int]] = field(default_factory=dict)
     left_bytes: int | None = None
     rdma: Counters | None = None
 
@@ -67,7 +69,7 @@ def look(pair: Pair, deployment: Deployment) -> Moment:
     if wiring.stack.kind == "aggregated":
         return Moment(metrics)
     left, rdma = _wire(pair, deployment)
-    return Moment(metrics, _log_bytes(pair, deployment), left, rdma)
+    return Moment(metrics, {role: _log_bytes(pair, deployment, role) for role in _tellers(deployment)}, left, rdma)
 
 
 def _wire(pair: Pair, deployment: Deployment) -> tuple[int, Counters | None]:
@@ -79,18 +81,28 @@ def _wire(pair: Pair, deployment: Deployment) -> tuple[int, Counters | None]:
     return int(first), parse_hw_counters(rest) if device != "-" else None
 
 
-def _log_bytes(pair: Pair, deployment: Deployment) -> tuple[int, int]:
-    service = deployment.services["decoder"]
-    lines = pair[deployment.part("decoder").end].host.run(
+def _tellers(deployment: Deployment) -> tuple[Role, ...]:
+    """Whose logs are evidence: LMCache tells its hits in the decoder's, MooncakeConnector its transfers in the
+    prefiller's."""
+    told: dict[str, tuple[Role, ...]] = {"store": ("decoder",), "direct": ("prefiller",)}
+    return told.get(deployment.wiring.stack.kind, ())
+
+
+def _log_bytes(pair: Pair, deployment: Deployment, role: Role) -> tuple[int, int]:
+    service = deployment.services[role]
+    lines = pair[deployment.part(role).end].host.run(
         command("wc", "-c", f"{service.folder}/out", f"{service.folder}/err"), check=True).stdout.splitlines()
     return int(lines[0].split()[0]), int(lines[1].split()[0])
 
 
-def decoder_log(pair: Pair, deployment: Deployment, since: Moment) -> str:
-    """What the decoder has written since then, to either stream."""
-    service, host = deployment.services["decoder"], pair[deployment.part("decoder").end].host
-    return "".join(host.run(command("tail", "-c", f"+{begun + 1}", f"{service.folder}/{stream}"), check=True).stdout
-                   for stream, begun in zip(("out", "err"), since.log_bytes, strict=True))
+def log_since(pair: Pair, deployment: Deployment, since: Moment) -> str:
+    """What the instances whose logs are evidence have written since then, to either stream."""
+    text = ""
+    for role, begun in since.log_bytes.items():
+        service, host = deployment.services[role], pair[deployment.part(role).end].host
+        for stream, at in zip(("out", "err"), begun, strict=True):
+            text += host.run(command("tail", "-c", f"+{at + 1}", f"{service.folder}/{stream}"), check=True).stdout
+    return text
 
 
 def grown(before: Sequence[Sample], after: Sequence[Sample], name: str, **labels: str) -> float | None:
@@ -120,7 +132,7 @@ class Moved:
 
 
 def moved(deployment: Deployment, before: Moment, after: Moment, log: str) -> Moved:
-    """What moved from prefiller to decoder. ``log`` is the decoder's in that time."""
+    """What moved from prefiller to decoder. ``log``: `log_since` of that time."""
     def grew(role: Role, name: str) -> int | None:
         value = grown(before.metrics[role], after.metrics[role], name)
         return None if value is None else int(value)
@@ -144,9 +156,33 @@ def moved(deployment: Deployment, before: Moment, after: Moment, log: str) -> Mo
     return Moved(prompts, hits, put, lost, interface, rdma)
 
 
+@dataclass(frozen=True)
+class Timed:
+    """The transfers of a benchmark as the engines timed them themselves: ``transfer_ms`` a request; ``piece_bytes``
+    where it is told."""
+
+    transfer_ms: float
+    piece_bytes: float | None = None
+
+
+def timed(deployment: Deployment, before: Moment, after: Moment, log: str) -> Timed | None:
+    """What the stack's own connector says; None where it says nothing. A store's time is its put and its get."""
+    if deployment.wiring.stack.kind == "direct":
+        told = parse_kv_transfers(log)
+        return Timed(told.mean_ms, told.piece_bytes) if told.count else None
+    if deployment.wiring.stack.kind != "pool":
+        return None
+    seconds, name = 0.0, "vllm:mooncake_store_operation_time_seconds"
+    gets = grown(before.metrics["decoder"], after.metrics["decoder"], f"{name}_count", operation="load_get")
+    for role, operation in (("prefiller", "save_put"), ("decoder", "load_get")):
+        one: Role = "prefiller" if role == "prefiller" else "decoder"
+        seconds += grown(before.metrics[one], after.metrics[one], f"{name}_sum", operation=operation) or 0.0
+    return Timed(1e3 * seconds / gets) if gets else None
+
+
 def evidence(deployment: Deployment, before: Moment, after: Moment, log: str, result: BenchResult, *, asked: int,
              output_tokens: int, range_ratio: float) -> Evidence:
-    """The counters of one benchmark, for `kit.serving.validity.judge`. ``log`` is the decoder's in that time."""
+    """The counters of one benchmark, for `kit.serving.validity.judge`. ``log``: `log_since` of that time."""
     wiring = deployment.wiring
     least, most = asked_tokens(asked, output_tokens, range_ratio, uncounted=wiring.stack.uncounted_tokens)
     errors = [request.error for request in result.requests if request.error]

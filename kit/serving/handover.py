@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kit.errors import CommandError, ParseError
 from kit.serving.ask import ask
-from kit.serving.evidence import decoder_log, look, moved
+from kit.serving.evidence import log_since, look, moved
 from kit.serving.launch import Deployment
 from kit.serving.parts import Part
 from kit.sites import Pair
@@ -57,7 +57,7 @@ def hand_over(pair: Pair, deployment: Deployment, *, words: int = 500, tokens: i
     if stack.kind == "aggregated":
         return None
     after = look(pair, deployment)
-    told = moved(deployment, before, after, decoder_log(pair, deployment, before))
+    told = moved(deployment, before, after, log_since(pair, deployment, before))
     same = None
     if deployment.wiring.serving.dtype == "float32":
         alone = complete(pair, deployment, deployment.part("prefiller"), prompt(words, seed=0), tokens=tokens)

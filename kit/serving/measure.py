@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from statistics import median, quantiles
 from typing import Any
 
@@ -11,7 +12,7 @@ from kit.params import ServeBenchParams
 from kit.parse.bench import parse_bench
 from kit.parse.bench_types import BenchResult, goodput_per_s, request_rows
 from kit.serving.bench import BenchPoint, bench_command
-from kit.serving.evidence import decoder_log, evidence, handover_of, look
+from kit.serving.evidence import evidence, handover_of, log_since, look, timed
 from kit.serving.guard import failed, guarded
 from kit.serving.handover import complete, prompt
 from kit.serving.launch import sent
@@ -59,16 +60,18 @@ def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
         raise CommandError("the benchmark failed", node=host.name, command=done.command,
                            output=done.stdout + done.stderr)
     after = look(pair, deployment)
-    log = "" if deployment.wiring.stack.kind == "aggregated" else decoder_log(pair, deployment, before)
+    log = log_since(pair, deployment, before)
     result = parse_bench(host.read(result_file).decode(errors="replace"))
     told = evidence(deployment, before, after, log, result, asked=params.prompts, output_tokens=point.output_tokens,
                     range_ratio=params.range_ratio)
     wanted = handover_of(deployment, after, result, bytes_per_token=up.ground.bytes_per_token, share=params.share)
     validity = judge(told, wanted)
+    own = timed(deployment, before, after, log)
     return {
         "outcome": validity.outcome, "symptom": validity.symptom, "reason": validity.reason, "remedy": validity.remedy,
         "hit_ratio": validity.hit_ratio, "wire_share": validity.wire_share,
-        "kv_expected_bytes": None if wanted is None else wanted.expected_bytes, "validity": validity.to_dict(),
+        "kv_expected_bytes": None if wanted is None else wanted.expected_bytes,
+        **({} if own is None else asdict(own)), "validity": validity.to_dict(),
         "start_s": deployment.ready_s, "summary": summary_of(result, params.slo_ms), "requests": _requests(result),
         "command": done.command, "output": done.stdout[-_KEPT:], "samples": table(seen), "not_sampled": troubles(seen),
     }

@@ -141,6 +141,7 @@ def _instance(wiring: Wiring, role: Role) -> Part:
     if stack.kind in ("direct", "pool") and serving.protocol == "tcp":
         env["MC_TCP_ENABLE_CONNECTION_POOL"] = "1"      # else a connection a transfer: thousands for one prompt
     if stack.kind == "direct" and role == "prefiller":
+        env["VLLM_LOG_STATS_INTERVAL"] = "1"    # its transfers are told in the log alone, once an interval
         env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] = str(stack.ports.bootstrap)
     return Part(role, seat.end, seat.address, port, started(place(wiring, seat, role), argv, env), "/health", files)
 
@@ -151,7 +152,8 @@ def _connector(wiring: Wiring, role: Role, seat: Seat) -> dict[str, object]:
         return {"kv_connector": "LMCacheConnectorV1", "kv_role": kv_role}
     if wiring.stack.kind == "pool":
         return {"kv_connector": "MooncakeStoreConnector", "kv_role": kv_role,
-                "kv_connector_extra_config": {"load_async": True}}
+                # of two instances on one node each needs a socket of its own
+                "kv_connector_extra_config": {"load_async": True, "lookup_rpc_port": 1 if role == "prefiller" else 2}}
     extra: dict[str, object] = {"mooncake_protocol": wiring.serving.protocol}
     if wiring.serving.protocol == "rdma":
         extra["device_name"] = seat.device
@@ -209,6 +211,8 @@ def _master(wiring: Wiring) -> Part:
                  f"--http_metadata_server_port={ports.metadata}"]
     if not wiring.stack.everywhere:
         argv.append(f"--rpc_address={seat.address}")
+    if wiring.stack.kind == "pool":
+        argv.append(f"--metrics_host={_listen(wiring, seat)}")      # unknown to 0.3.7
     return Part("master", seat.end, seat.address, ports.master,
                 started(place(wiring, seat, "master"), argv, wiring.env_of("master")), None)
 

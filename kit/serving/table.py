@@ -25,6 +25,8 @@ COLUMNS: dict[str, str] = {
     "hit_ratio": "Float64",          # decoder's hit tokens over its prompt tokens
     "wire_share": "Float64",         # bytes seen on the wire over bytes expected
     "kv_expected_bytes": "Int64",
+    "transfer_ms": "Float64",        # of a request's KV, as the connector itself timed it (mean)
+    "piece_bytes": "Float64",        # what the connector cut it into (mean)
     "completed": "Int64",
     "duration_s": "Float64",
     "prompt_tokens": "Int64",
