@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 from served import made_up
 
+from kit import cli, runner
 from kit.engine.table import table
 from kit.explain_report import predicted_beside_measured, reckon
 from kit.store import Run
@@ -79,3 +81,15 @@ def test_the_recorded_lab():
     assert "one machine with 2 CPU cores and no GPU" in notes
     assert "careful" not in notes, "the sweep covers what is handed over"
     assert len(predicted_beside_measured([told])) == 4
+
+
+def test_a_run_with_compare_passes_its_engine_runs_to_the_report(tmp_path, monkeypatch):
+    plan = runner.read_experiment("lab")
+    done = [runner.StageResult(stage, Run(tmp_path / str(number)), True, "VALID", "", True)
+            for number, stage in enumerate(plan.stages)]
+    compared = []
+    monkeypatch.setattr(runner, "run_experiment", lambda *_, **__: done)
+    monkeypatch.setattr(cli, "_compare", lambda folders, out, say: compared.extend(folders))
+    assert CliRunner().invoke(cli.main, ["run", "lab", "--results", str(tmp_path)]).exit_code == 0
+    stages = [plan.stages[int(folder.rpartition("/")[2])].stage for folder in compared]
+    assert stages == ["03_link_perftest", "03_link_perftest", "04_transfer_engine", "06_serve_bench"]
