@@ -8,7 +8,7 @@ The layers, from the ground up; a module imports only from those below its own:
 4. store     run folders and keys
 5. sites     a site opened, whatever kind it is; lab/ beside it
 6. stages    device, inspection, link/, engine/, serving/, observe/, prepare/
-7. faces     runner, compare, report, record, predict, explain_run, serve_compare, the plots, cli and cli_*
+7. faces     runner, compare, report, record, predict, explain_run, explain_report, serve_compare, the plots, cli, cli_*
 
 `tests/test_layers.py` holds it.
 """

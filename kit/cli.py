@@ -45,10 +45,10 @@ def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results:
         return
     done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
     report = None
-    links = [str(result.run.folder) for result in done if result.stage.stage == "03_link_perftest" and result.expected]
-    serves = [str(result.run.folder) for result in done if result.stage.stage == "06_serve_bench" and result.expected]
+    links, engines, serves = ([str(each.run.folder) for each in done if each.stage.stage == stage and each.expected]
+                              for stage in ("03_link_perftest", "04_transfer_engine", "06_serve_bench"))
     if plan.compare and (len(links) > 1 or serves):
-        report = _compare([*links, *serves], folder / plan.name / "compare", click.echo)
+        report = _compare([*links, *engines, *serves], folder / plan.name / "compare", click.echo)
     reused = sum(result.reused for result in done)
     click.echo(f"\n{runner.summary(done)}\n\n{len(done) - reused} stages run, {reused} reused from earlier runs")
     if report is not None:

@@ -117,8 +117,8 @@ def verdict_line(table: pd.DataFrame) -> str:
 
 
 def fingerprint_diff(runs: Iterable[str | Path]) -> pd.DataFrame:
-    """Fact x "run/node": only the facts whose values are not the same in every run."""
-    opened = _open(runs)
+    """Fact x "run/node": facts whose values are not the same in every run. A run that read none is left out."""
+    opened = [run for run in _open(runs) if run.fingerprint]
     names = _unique([_name(run) for run in opened])
     prints = {name: run.fingerprint for name, run in zip(names, opened, strict=True)}
     facts = sorted({fact for nodes in prints.values() for held in nodes.values() for fact in held})

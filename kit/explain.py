@@ -159,6 +159,11 @@ def needed_gbps(explanation: Explanation, *, share_of_prefill: float | None = No
     return explanation.size_bytes * 8e-6 / spare_ms if spare_ms > 0 else None
 
 
+def percent(share: float) -> str:
+    """A share in words that never round a little to nothing."""
+    return "under 1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
 def parts_table(explanations: list[Explanation]) -> pd.DataFrame:
     """All parts, tidy: one row a length, stack, place and part, with interval and share."""
     import pandas as pd
@@ -170,15 +175,19 @@ def parts_table(explanations: list[Explanation]) -> pd.DataFrame:
 
 
 def predictions_table(explanations: list[Explanation]) -> pd.DataFrame:
-    """Predicted beside measured: one row a length and source."""
+    """Predicted beside measured: one row a length and source. ``error``: predicted over measured, less one."""
     import pandas as pd
 
     return pd.DataFrame([{
         "prompt_tokens": each.prompt_tokens, "size_mib": each.size_bytes / 2**20, "source": source,
-        "predicted_ms": told.value, "measured_ms": each.handover_ms.value, "measured_low_ms": each.handover_ms.low,
-        "measured_high_ms": each.handover_ms.high, "residual_ms": each.residual_ms[source].value,
+        **_columns("predicted", told), **_columns("measured", each.handover_ms),
+        **_columns("residual", each.residual_ms[source]),
         "error": told.value / each.handover_ms.value - 1 if each.handover_ms.value > 0 else None,
     } for each in explanations for source, told in each.predicted_ms.items()])
+
+
+def _columns(name: str, told: Estimate) -> dict[str, float | None]:
+    return {f"{name}_ms": told.value, f"{name}_low_ms": told.low, f"{name}_high_ms": told.high}
 
 
 def _lengths(served: Served) -> dict[int, np.ndarray]:

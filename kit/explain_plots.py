@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from kit.explain import AGGREGATED, DECODE, HANDOVER, PREFILL, QUEUEING, SPLIT, Explanation, needed_gbps
+from kit.explain import AGGREGATED, DECODE, HANDOVER, PREFILL, QUEUEING, SPLIT, Explanation, needed_gbps, percent
 
 _DPI = 160
 _COLOURS = {PREFILL: "#4477aa", QUEUEING: "#bbbbbb", HANDOVER: "#ee6677", DECODE: "#228833"}
@@ -23,10 +24,11 @@ _ROOM = 0.055           # a part narrower than this share of the axis gets no la
 _SHARES = (0.1, 0.5, 1.0)
 
 
-def attribution(explanations: list[Explanation], *, note: str = "") -> Figure:
-    """The time to the second token, stacked: one pair of bars a prompt length, aggregated above prefill/decode.
+def attribution(explanations: list[Explanation], *, names: Sequence[str] = (), note: str = "") -> Figure:
+    """The time to the second token, stacked: one pair of bars an explanation, aggregated above prefill/decode.
 
     The line through the hand-over's base marks what each prediction explains of it. A triangle is the first token.
+    ``names``: the stack of each explanation, where they are of several.
     """
     rows = [(each, stack) for each in explanations for stack in (AGGREGATED, SPLIT)]
     total = max(_second_token(each, stack) for each, stack in rows)
@@ -40,8 +42,7 @@ def attribution(explanations: list[Explanation], *, note: str = "") -> Figure:
         _bar(ax, y, each, stack, total)
         if stack == SPLIT:
             _predictions(ax, y, each, total)
-    ax.set_yticks(places, [f"{each.prompt_tokens:,} tokens, {stack}" if stack == AGGREGATED else stack
-                           for each, stack in rows])
+    ax.set_yticks(places, _row_names(explanations, names))
     ax.invert_yaxis()
     ax.set_xlim(0, total * 1.3)
     ax.set_xlabel("milliseconds from the request to its second token (median)")
@@ -53,7 +54,8 @@ def attribution(explanations: list[Explanation], *, note: str = "") -> Figure:
     handles += [Line2D([], [], color="0.1", linewidth=1.4, linestyle=_dashes(number), label=f"predicted: {source}")
                 for number, source in enumerate(_sources(explanations))]
     figure.legend(handles=handles, loc="outside lower center", ncol=3, frameon=False, fontsize=9)
-    figure.suptitle(_headline(explanations) + (f"\n{note}" if note else ""), x=0.01, ha="left", fontsize=12)
+    figure.suptitle(_headline(explanations, names) + (f"\n{note}" if note else ""), x=0.01, ha="left",
+                    fontsize=10.5 if names else 12)
     return figure
 
 
@@ -184,15 +186,36 @@ def _dashes(number: int) -> tuple[int, tuple[float, ...]]:
     return ((0, (1, 0)), (0, (3, 1.5)), (0, (1, 1.2)))[number % 3]
 
 
-def _headline(explanations: list[Explanation]) -> str:
-    """The finding of the longest prompt, in words."""
-    longest = max(explanations, key=lambda each: each.prompt_tokens)
-    second, handover = _second_token(longest, SPLIT), longest.handover_ms.value
+def _row_names(explanations: list[Explanation], names: Sequence[str]) -> list[str]:
+    """The load before the upper bar of each pair, the stack before the lower."""
+    loads = len({each.concurrency for each in explanations}) > 1
+    found = []
+    for each, name in zip(explanations, names or [SPLIT] * len(explanations), strict=True):
+        load = f", concurrency {each.concurrency}" if loads else ""
+        found += [f"{each.prompt_tokens:,} tokens{load}, {AGGREGATED}", name]
+    return found
+
+
+def _headline(explanations: list[Explanation], names: Sequence[str]) -> str:
+    """The finding of the longest prompt, in words; of several stacks each one's own, where it waits least."""
+    quiet: dict[str, Explanation] = {}
+    for each, name in sorted(zip(explanations, names or [""] * len(explanations), strict=True),
+                             key=lambda pair: (-pair[0].prompt_tokens, pair[0].concurrency)):
+        quiet.setdefault(name, each)
+    if names:
+        return "\n".join(f"{name}: {'; '.join(_finding(each))}" for name, each in quiet.items())
+    share, *told = _finding(quiet[""])
+    return "\n".join([f"{quiet[''].prompt_tokens:,} tokens: {share}", *told])
+
+
+def _finding(each: Explanation) -> list[str]:
+    """The hand-over's share, and what each prediction explains of it where there is anything to explain."""
+    second, handover = _second_token(each, SPLIT), each.handover_ms.value
     share = max(handover, 0.0) / second if second else 0.0
-    text = f"{longest.prompt_tokens:,} tokens: {share:.0%} of the time to the second token is hand-over"
-    told = [f"{each.value / handover:.0%} by the {source}" for source, each in longest.predicted_ms.items()
+    told = [f"{percent(line.value / handover)} by the {source}" for source, line in each.predicted_ms.items()
             if handover > 0]
-    return text + (f"\nExplained of it: {', '.join(told)}" if told else "")
+    return [f"{share:.0%} of the time to the second token is hand-over",
+            *([f"explained of it: {', '.join(told)}"] if told else [])]
 
 
 def _rates(explanations: list[Explanation]) -> str:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from kit import linkmodel
 from kit.errors import ParamsError, StoreError
-from kit.explain import COLUMNS, Explanation, Served, explain, link_use, parts_table, predictions_table
+from kit.explain import COLUMNS, Explanation, Served, explain, link_use, parts_table, percent, predictions_table
 from kit.linkmodel import LinkModel
 from kit.store import Run
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from kit.params import Stack
 
 _LOAD = ("output_tokens", "concurrency")
 
@@ -24,7 +26,7 @@ class Account:
     """One stack under one load: an explanation a prompt length, and the share of the link that the load used.
 
     ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth, ``cautions`` to
-    why it is not to be trusted.
+    why it is not to be trusted. ``differs``: what else than the hand-over the comparison with the baseline holds.
     """
 
     stack: str
@@ -33,6 +35,7 @@ class Account:
     explanations: list[Explanation]
     link_use: dict[str, float]
     cautions: dict[str, str]
+    differs: str = ""
 
     @property
     def name(self) -> str:
@@ -44,14 +47,23 @@ class Account:
         plain = {name: table.astype(object).where(table.notna(), None).to_dict("records")
                  for name, table in tables.items()}
         return {"stack": self.stack, "output_tokens": self.output_tokens, "concurrency": self.concurrency,
-                "link_use": self.link_use, "cautions": self.cautions, **plain}
+                "link_use": self.link_use, "cautions": self.cautions, "differs": self.differs, **plain}
 
     def lines(self) -> list[str]:
         """For a person."""
         found = [self.name, *(f"  {line}" for each in self.explanations for line in each.lines())]
         found += [f"  used {share:.2%} of the {name} (all bytes over the wall time)"
                   for name, share in self.link_use.items()]
-        return found + [f"  careful with the {name}: {why}" for name, why in self.cautions.items() if why]
+        return found + [f"  {line}" for line in self.notes()]
+
+    def notes(self) -> list[str]:
+        """What the longest prompt's numbers mean, and what speaks against them."""
+        longest = self.explanations[-1]
+        found = [_meaning(source, told.value, longest) for source, told in longest.predicted_ms.items()]
+        if not longest.separable:
+            found.append("nothing ran at concurrency 1: the hand-over holds the wait in the queue as well")
+        found += [f"careful with the {name}: {why}" for name, why in self.cautions.items() if why]
+        return found + ([self.differs] if self.differs else [])
 
 
 def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) -> list[Account]:
@@ -63,13 +75,14 @@ def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) ->
     from kit.serving.stacks import read_stack
 
     points, requests = run.points, _requests(run)
-    base = _requests(baseline)
-    base = base[base["stack"].map({name: read_stack(name).kind == "aggregated" for name in base["stack"].unique()})]
-    found = []
+    found, bases = [], _requests(baseline)
+    plain = [one for one in map(read_stack, bases["stack"].unique()) if one.kind == "aggregated"]
     for name in requests["stack"].unique():
         stack = read_stack(str(name))
-        if stack.first_token is None:
+        if stack.first_token is None or not plain:
             continue
+        beside = _beside(stack, plain)
+        base = bases[bases["stack"] == beside.name]
         mine = requests[requests["stack"] == name]
         predicted = {told: line for told, each in lines.items() if (line := _way(each, stack.kind)) is not None}
         for (output, concurrency), rows in mine.groupby(list(_LOAD), observed=True):
@@ -87,11 +100,42 @@ def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) ->
             moved, wall_s = float(load["kv_expected_bytes"].sum()), float(load["duration_s"].sum())
             found.append(Account(str(name), int(output), int(concurrency), explained,
                                  {told: link_use(moved, wall_s, line) for told, line in predicted.items()},
-                                 {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()}))
+                                 {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()},
+                                 _differs(stack, beside)))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
                           remedy="run stage 06 with an aggregated stack and the same lengths and concurrency")
     return found
+
+
+def _beside(stack: Stack, plain: list[Stack]) -> Stack:
+    """The aggregated stack to hold a stack against: one of the same vLLM where there is one."""
+    return next((one for one in plain if one.versions["vllm"] == stack.versions["vllm"]), plain[0])
+
+
+def _differs(stack: Stack, beside: Stack) -> str:
+    """What a baseline of another version leaves in the numbers."""
+    mine, other = stack.versions["vllm"], beside.versions["vllm"]
+    if mine == other:
+        return ""
+    where = {"decoder": "hand-over", "prefiller": "queueing"}[str(stack.first_token)]
+    return (f"{beside.name} is vLLM {other}, {stack.name} vLLM {mine}: the {where} holds the difference of the two "
+            f"engines as well")
+
+
+def _meaning(source: str, told_ms: float, each: Explanation) -> str:
+    """Predicted beside measured, in a sentence."""
+    measured, rest = each.handover_ms, each.residual_ms[source]
+    low = measured.value if measured.low is None else measured.low
+    high = measured.value if measured.high is None else measured.high
+    if low <= 0:
+        return f"no hand-over can be told from the noise ({measured.text()} ms); the {source} predicts {told_ms:.3g} ms"
+    share = f"the {source} explains {percent(told_ms / measured.value)} of the hand-over"
+    if low <= told_ms <= high:
+        return f"{share}: all of it, within what the requests differ"
+    if told_ms > high:
+        return f"{share}: more than there is, so the hand-over does not go the way that was swept"
+    return f"{share}; the other {rest.value:.3g} ms are not the bytes' own: connector, proxy, waiting to be run"
 
 
 def write_figures(found: list[Account], lines: dict[str, dict[str, LinkModel]], folder: Path, *,

@@ -23,6 +23,7 @@ CONFIDENCE = 0.95
 STRAIGHT_SHARE = 0.15    # a size whose median lies further off than this is not on the line
 _SOFT = 0.1              # relative residual from which on a row counts less
 _FAR = 4.0               # a prediction for this many times the largest measured size is a guess at a distance
+_NOTHING = 1e-6          # of the shortest transfer's time: a start-up cost below this is none
 _NARROW = 4.0            # sizes must span this factor for alpha and beta to be told apart
 
 
@@ -158,7 +159,8 @@ def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:
     found = least_squares(lambda p: np.log(design @ p), np.array([0.5, 1.0]),
                           jac=lambda p: design / (design @ p)[:, None],
                           bounds=(np.array([0.0, 1e-9]), np.inf), loss="soft_l1", f_scale=_SOFT)
-    alpha, per_byte = float(found.x[0]) * alpha_unit, float(found.x[1]) * byte_unit
+    # The solver only nears its bound: what is left of alpha there is its own noise, another on every machine.
+    alpha, per_byte = (float(found.x[0]) if found.x[0] > _NOTHING else 0.0) * alpha_unit, float(found.x[1]) * byte_unit
     degrees = len(good) - 2
     covariance = scatter = None
     half: tuple[float | None, float | None] = (None, None)

@@ -29,8 +29,8 @@ def record(experiment: Experiment, say: Callable[[str], None]) -> list[Path]:
     """
     labs, made = Labs(say), []
     try:
-        for name in dict.fromkeys(_reference(stage) for stage in experiment.stages):
-            stages = [stage for stage in experiment.stages if _reference(stage) == name]
+        for name in dict.fromkeys(reference_of(stage) for stage in experiment.stages):
+            stages = [stage for stage in experiment.stages if reference_of(stage) == name]
             site = stages[0].site
             labs.need(site)
             with tempfile.TemporaryDirectory(prefix="kit-record-") as scratch:
@@ -51,10 +51,13 @@ def record(experiment: Experiment, say: Callable[[str], None]) -> list[Path]:
     return made
 
 
-def _reference(stage: Stage) -> str:
-    """The folder under ``results/reference/``: a site's. A launch asks what a benchmark of the same stack asks too, and
-    gets other answers, so it has a recording of its own."""
-    return f"{stage.site}-launch" if stage.stage == "05_pd_launch" else stage.site
+def reference_of(stage: Stage) -> str:
+    """The folder under ``results/reference/``: a site's, where its last run is kept.
+
+    The transfer engine has one of its own because a comparison reads its points beside those of the benchmark; a launch
+    because it asks what a benchmark of the same stack asks too, and gets other answers.
+    """
+    return stage.site + {"04_transfer_engine": "-engine", "05_pd_launch": "-launch"}.get(stage.stage, "")
 
 
 def refresh_notebooks(say: Callable[[str], None]) -> None:

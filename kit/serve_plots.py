@@ -14,34 +14,44 @@ _WIDE, _DPI = 10.0, 160
 _TITLES = {"ttft_ms": "TTFT (ms)", "first_itl_ms": "first ITL (ms)", "tpot_ms": "TPOT (ms)",
            "output_tokens_per_s": "output tokens/s"}
 _GREY = "0.85"
+_LOAD = ["input_tokens", "output_tokens", "concurrency", "requests_per_s"]
+_MOST_LOADS = 4
 
 
 def stacks_side_by_side(points: pd.DataFrame, *, about: str = "") -> Figure:
-    """One panel a measure, one bar a stack: the median over the repeats, the line their range.
+    """One panel a measure, one bar a stack: the median over the repeats, the line their range. One row a load.
 
-    Where a stack ran under several loads the panels show the first; ``about`` says where it ran, below the title.
+    Of more than four loads the first four are shown. ``about`` says where it ran, below the title.
     """
-    first = points.iloc[0]
-    load = ["input_tokens", "output_tokens", "concurrency", "requests_per_s"]
-    same = points[load].apply(lambda row: all((pd.isna(a) and pd.isna(b)) or a == b
-                                              for a, b in zip(row, first[load], strict=True)), axis=1)
-    shown = points[same]
-    stacks = list(dict.fromkeys(shown["stack"]))
+    loads = [load for _, load in points.groupby(_LOAD, sort=False, dropna=False)][:_MOST_LOADS]
+    stacks = list(dict.fromkeys(points["stack"]))
     colours = dict(zip(stacks, sns.color_palette("colorblind", len(stacks)), strict=True))
+    figure = plt.figure(figsize=(_WIDE, 0.4 + (0.7 + 0.42 * len(stacks)) * len(loads)), dpi=_DPI, layout="constrained")
     with sns.axes_style("whitegrid", {"axes.grid.axis": "x"}):
-        figure, axes = plt.subplots(1, len(_TITLES), sharey=True, figsize=(_WIDE, 1.1 + 0.42 * len(stacks)), dpi=_DPI)
-    for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
-        for row, stack in enumerate(stacks):
-            _bar(ax, row, shown[shown["stack"] == stack], name, colours[stack])
-        ax.set_title(title, fontsize=10)
-        ax.set_xlim(left=0)
-        ax.tick_params(labelsize=8)
-    axes[0].set_yticks(range(len(stacks)), stacks, fontsize=9)
-    axes[0].invert_yaxis()
-    heading = f"{first['input_tokens']} tokens in, {first['output_tokens']} out, {_load(first)}"
-    figure.suptitle(heading + (f"\n{about}" if about else ""), fontsize=11)
-    figure.tight_layout()
+        grid = [part.subplots(1, len(_TITLES), sharey=True)
+                for part in figure.subfigures(len(loads), 1, squeeze=False)[:, 0]]
+    for axes, shown in zip(grid, loads, strict=True):
+        for ax, (name, title) in zip(axes, _TITLES.items(), strict=True):
+            for row, stack in enumerate(stacks):
+                _bar(ax, row, shown[shown["stack"] == stack], name, colours[stack])
+            ax.set_title(title, fontsize=10)
+            ax.tick_params(labelsize=8)
+        axes[0].set_yticks(range(len(stacks)), stacks, fontsize=9)
+        axes[0].invert_yaxis()
+        axes[0].figure.suptitle(_heading(shown.iloc[0]), fontsize=11)
+    for column in zip(*grid, strict=True):      # the same scale for every load
+        right = max(ax.get_xlim()[1] for ax in column)
+        for ax in column:
+            ax.set_xlim(0, right)
+    if about:
+        figure.suptitle(about, fontsize=11)
     return figure
+
+
+def _heading(point: pd.Series[Any]) -> str:
+    load = f"{point['requests_per_s']:g} requests/s" if pd.isna(point["concurrency"]) \
+        else f"concurrency {point['concurrency']}"
+    return f"{point['input_tokens']} tokens in, {point['output_tokens']} out, {load}"
 
 
 def _bar(ax: Axes, row: int, group: pd.DataFrame, name: str, colour: Any) -> None:
@@ -62,8 +72,3 @@ def _bar(ax: Axes, row: int, group: pd.DataFrame, name: str, colour: Any) -> Non
     ax.barh(row, middle, height=0.6, color=colour)
     ax.plot([float(values.min()), float(values.max())], [row, row], color="0.15", linewidth=1.6)
 
-
-def _load(point: pd.Series[Any]) -> str:
-    if pd.isna(point["concurrency"]):
-        return f"{point['requests_per_s']:g} requests/s"
-    return f"concurrency {point['concurrency']}"

@@ -120,6 +120,8 @@ def test_load_and_fingerprints(tmp_path: Path) -> None:
     diff = compare.fingerprint_diff(runs)
     assert list(diff.columns) == ["lab/a", "lab/b", "lab (2)/a", "lab (2)/b"]
     assert {fact: list(diff.loc[fact]) for fact in diff.index} == {"mtu": ["1500", "1500", "9000", "9000"]}
+    (tmp_path / "no-facts").mkdir()
+    assert compare.fingerprint_diff([*runs, tmp_path / "no-facts"]).equals(diff), "a run that read no facts"
 
 
 def test_a_run_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -59,6 +59,17 @@ def test_parts_below_zero_take_no_room():
     assert "From which link on does the split pay?" in words(explain_plots.break_even(found))
 
 
+def test_several_stacks_in_one_figure(h200_runs, first_token_from_the_prefiller):
+    both = [*first_token_from_the_prefiller, *h200_runs]
+    figure = explain_plots.attribution(both, names=["store", "direct", "direct"])
+    named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert named[:4] == ["1,000 tokens, concurrency 8, aggregated", "store", "512 tokens, concurrency 1, aggregated",
+                         "direct"]
+    said = figure.get_suptitle().splitlines()
+    assert said[0].startswith("direct: 82% of the time to the second token is hand-over; explained of it: ")
+    assert said[1].startswith("store: ")
+
+
 def test_break_even_shows_what_was_reached(h200_runs, first_token_from_the_prefiller):
     said = words(explain_plots.break_even(h200_runs, links={"link": 100.0}))
     assert "link: 100 Gb/s" in said

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from served import SIZE, requests
+from served import SIZE, made_up, write_run
 
 from kit.cli import main
 from kit.errors import ParamsError, StoreError
@@ -13,17 +13,9 @@ from kit.linkmodel import nominal
 from kit.parse.bench import parse_bench
 from kit.paths import root
 from kit.serving.measure import summary_of
-from kit.serving.table import COLUMNS, REQUEST_COLUMNS, table
 from kit.store import Run
 
 H200 = root() / "tests/data/serving/pd-h200"
-
-
-def write_run(folder, points, rows):
-    run = Run(folder)
-    run.keep_points(table(points, COLUMNS))
-    run.keep_table("requests", table(rows, REQUEST_COLUMNS))
-    return run
 
 
 def h200_run(folder):
@@ -39,23 +31,6 @@ def h200_run(folder):
             rows += [{**axes, "index": each.index, "prompt_tokens": each.prompt_tokens, "ok": each.ok,
                       "ttft_ms": each.ttft_ms, "first_itl_ms": each.first_itl_ms, "tpot_ms": each.tpot_ms,
                       "e2e_ms": each.e2e_ms} for each in result.requests]
-    return write_run(folder, points, rows)
-
-
-def made_up(folder, stack, *, concurrencies=(1, 8), outcome="VALID"):
-    """A store behind a proxy that sends the prefiller's token: 60 ms of hand-over, and a queue at concurrency 8."""
-    points, rows = [], []
-    for name in ("aggregated", stack):
-        for concurrency in concurrencies:
-            axes = {"site": "x", "stack": name, "input_tokens": 1000, "output_tokens": 64, "concurrency": concurrency,
-                    "requests_per_s": None, "repeat": 0, "outcome": "VALID" if name == "aggregated" else outcome}
-            wait = 40.0 if concurrency > 1 and name != "aggregated" else 0.0
-            first_itl = 12.0 if name == "aggregated" else 70.0
-            frame = requests(ttft=100.0 + wait, first_itl=first_itl, tpot=10.0)
-            points.append({**axes, "completed": len(frame), "duration_s": 10.0,
-                           "kv_expected_bytes": None if name == "aggregated" else SIZE(1000) * len(frame)})
-            rows += [{**axes, "index": number, "ok": True, **row}
-                     for number, row in enumerate(frame.to_dict("records"))]
     return write_run(folder, points, rows)
 
 
@@ -111,7 +86,34 @@ def test_a_store_is_written_and_read_and_its_handover_is_between_two_tokens(tmp_
 
 def test_without_a_quiet_run_it_says_so(tmp_path):
     run = made_up(tmp_path, "lmcache-mooncake", concurrencies=(8,))
-    assert not accounts(run, run, {})[0].explanations[0].separable
+    (told,) = accounts(run, run, {})
+    assert not told.explanations[0].separable
+    assert "nothing ran at concurrency 1" in told.notes()[0]
+
+
+@pytest.mark.parametrize(("stack", "said"), [
+    ("mooncake-direct", "aggregated is vLLM 0.11.0, mooncake-direct vLLM 0.32.0: the hand-over holds the difference"),
+    ("lmcache-mooncake", "")])
+def test_a_baseline_of_another_version_is_told(tmp_path, stack, said):
+    run = made_up(tmp_path, stack)
+    found = accounts(run, run, {})[0]
+    assert found.differs.startswith(said)
+    assert bool(found.differs) == bool(said)
+    assert any(said in line for line in found.lines())
+
+
+@pytest.mark.parametrize(("faster", "said"), [(100, "not the bytes' own: connector"), (1, "within what the requests"),
+                                              (0.1, "does not go the way that was swept")])
+def test_predicted_beside_measured_in_a_sentence(tmp_path, faster, said):
+    run = made_up(tmp_path, "lmcache-mooncake")
+    measured = accounts(run, run, {})[0].explanations[0]
+    link = nominal(faster * 2 * measured.size_bytes * 8e-6 / measured.handover_ms.value)    # written, then read
+    assert said in accounts(run, run, {"link": {"link": link}})[0].notes()[0]
+
+
+def test_nothing_measured_explains_nothing(tmp_path):
+    run = made_up(tmp_path, "lmcache-mooncake", handover=-1.0)
+    assert accounts(run, run, {"link": {"link": nominal(10)}})[0].notes()[0].startswith("no hand-over can be told")
 
 
 def test_an_invalid_stack_is_not_explained(tmp_path):

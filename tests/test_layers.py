@@ -15,7 +15,7 @@ LAYERS = [
     {"lab", "sites"},
     {"device", "stage", "link", "engine", "inspection", "serving", "observe", "prepare"},
     {"compare", "plots", "report", "progress", "runner", "record", "dryrun", "schemadoc", "predict", "engine_plots",
-     "explain_plots", "explain_run", "serve_compare", "serve_plots"},
+     "explain_plots", "explain_report", "explain_run", "serve_compare", "serve_plots"},
     {"cli", "cli_explain", "cli_pd", "cli_prepare", "cli_predict", "reported"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

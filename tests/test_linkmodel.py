@@ -141,3 +141,11 @@ def test_a_recorded_link_run():
     assert "write" in lines
     assert lines["write"].gbps.value > 0
     assert all(sample.seconds > 0 for sample in samples)
+
+
+def test_no_start_up_cost_is_zero_and_not_the_solvers_noise():
+    slower = {2**20: 1.00, 2**21: 1.02, 2**23: 1.05}     # the larger, the slower a byte: the line would start below 0
+    line = fit([Sample("write", size, size * 1e-9 * factor * (1 + 0.001 * turn)) for size, factor in slower.items()
+                for turn in (-1, 0, 1)])
+    assert line.alpha_s.value == 0.0
+    assert line.per_byte_s.value == pytest.approx(1.02e-9, rel=0.02)

@@ -12,6 +12,9 @@ import nbformat
 import pytest
 
 from kit.paths import root
+from kit.record import reference_of
+from kit.runner import all_parameters, read_experiment
+from kit.sites import read_site
 
 NOTEBOOKS = sorted((root() / "notebooks").glob("*.ipynb"))
 
@@ -54,3 +57,22 @@ def test_parameters_are_explained(path):
                 cell["metadata"].get("tags", []))
     for line in "".join(cell["source"]).splitlines():
         assert "  # " in line
+
+
+@pytest.mark.parametrize("name", ["04_transfer_engine", "06_serve_bench"])
+def test_parameters_are_those_of_the_recorded_experiment(name):
+    stage = next(stage for stage in read_experiment("lab-pd").stages if stage.stage == name)
+    cell = next(cell for cell in nbformat.read(root() / f"notebooks/{name}.ipynb", as_version=4).cells
+                if "parameters" in cell.metadata.get("tags", []))
+    given = {}
+    exec(cell.source, given)  # noqa: S102 - literals, ours
+    wanted = all_parameters(stage)
+    assert {key: given[key] for key in wanted} == wanted
+    assert read_site(given["site"]).replay == f"results/reference/{reference_of(stage)}/recording"
+
+
+def test_make_lab_runs_what_is_recorded():
+    lab, recorded = ({stage.stage: stage.params for stage in read_experiment(name).stages}
+                     for name in ("lab", "lab-pd"))
+    for name in ("04_transfer_engine", "06_serve_bench"):
+        assert lab[name] == recorded[name]

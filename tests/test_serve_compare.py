@@ -89,3 +89,13 @@ def test_the_plot_says_what_is_no_result(frame, tmp_path):
     assert len(hatched) == frame[(frame["outcome"] != "VALID") & frame["ttft_ms"].notna()]["stack"].nunique()
     assert "a made-up lab" in figure.get_suptitle()
     plt.close(figure)
+
+
+def test_a_row_for_each_load_on_one_scale():
+    both = points(rows("one", VALID, 100, concurrency=1), rows("two", VALID, 900), rows("one", VALID, 300))
+    figure = serve_plots.stacks_side_by_side(both, about="here")
+    assert [part.get_suptitle() for part in figure.subfigs] == [
+        "512 tokens in, 32 out, concurrency 1", "512 tokens in, 32 out, concurrency 4"]
+    assert figure.axes[0].get_xlim() == figure.axes[4].get_xlim()
+    assert [text.get_text() for text in figure.axes[0].texts] == [" not measured"]
+    plt.close(figure)

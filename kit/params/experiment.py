@@ -34,7 +34,7 @@ class Stage(Closed):
 
 
 class Experiment(Closed):
-    """What `kit run` runs. With ``compare``, the link runs are put side by side at the end."""
+    """What `kit run` runs. With ``compare``, link, transfer-engine and serving runs are put side by side at the end."""
 
     name: Name
     title: str = ""

@@ -127,11 +127,12 @@ class ServeStudy:
         return pd.read_parquet(path) if path.exists() else empty([])
 
     def over_time(self, stack: str, repeat: int = 0) -> Figure:
-        """Bytes, requests and KV cache use of a stack's benchmark, prefiller and decoder side by side."""
+        """Bytes, requests and KV cache use of a stack's benchmark under the most load, prefiller and decoder."""
         from kit.observe.plots import over_time
 
-        point = next(point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat))
-        return over_time(self.samples(point), title=f"{stack}, one benchmark over time", about=self.pair.site.title)
+        point = max((point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat)),
+                    key=lambda point: point.concurrency or point.requests_per_s or 0)
+        return over_time(self.samples(point), title=f"{point}, over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
         """Judge the kept points, and mark the run as finished."""

@@ -12,18 +12,19 @@ from kit.engine.table import samples_of_engine, table
 from kit.engine.verdict import judge, link_bounds
 from kit.errors import ParamsError
 from kit.linkmodel import fit_each
-from kit.params import EngineParams, Environment, Serving, check
+from kit.params import EngineParams, Environment, Experiment, Serving, check, load
 from kit.paths import root
 from kit.predict import lines_of
 from kit.store import open_run
 
 POINT = Point("write", 65536, 8, 4, "rdma", "vram", "a->b", 0)
-RECORDED = {"block_bytes": [65536, 524288, 4194304], "threads": [2], "protocols": ["tcp"], "duration_s": 2}
+RECORDED = next(stage.params for stage in load(Experiment, root() / "params/experiments/lab-pd.yaml").stages
+                if stage.stage == "04_transfer_engine")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    study = open_study("replay-engine", str(tmp_path_factory.mktemp("engine")), **RECORDED)
+    study = open_study("replay-pd-engine", str(tmp_path_factory.mktemp("engine")), **RECORDED)
     study.measure()
     return study
 
@@ -64,11 +65,12 @@ SERVING = Serving(environments={"box": Environment(at="/opt/box", prefix=["nice"
 
 
 def test_the_program_of_a_serving_environment(tmp_path):
-    study = open_study("replay-engine", str(tmp_path), environment="box", **RECORDED)
+    study = open_study("replay-pd-engine", str(tmp_path), **{**RECORDED, "environment": "box"})
     with pytest.raises(ParamsError, match="has no environment 'box'"):
         study.plan()
     study.pair = replace(study.pair, serving=SERVING)
-    assert study.plan()["target"][0].startswith("env A=1 nice /opt/box/bin/transfer_engine_bench --mode=target ")
+    assert study.plan()["target"][0].startswith(
+        "env A=1 MC_TCP_ENABLE_CONNECTION_POOL=1 nice /opt/box/bin/transfer_engine_bench --mode=target ")
     study.pair = replace(study.pair, serving=SERVING.model_copy(update={"runtime": "container"}))
     line = study.plan()["initiator"][0]
     assert line.startswith("nerdctl run --rm --name kit-")
@@ -100,9 +102,9 @@ def test_the_recorded_run(study):
 
 
 def test_the_plan_lists_what_is_to_do(tmp_path):
-    study = open_study("replay-engine", str(tmp_path), **RECORDED)
+    study = open_study("replay-pd-engine", str(tmp_path), **RECORDED)
     assert len(study.plan()) == 18
-    assert study.plan()["initiator"].str.contains("--segment_id=127.0.0.1:PORT").all()
+    assert study.plan()["initiator"].str.contains("--segment_id=127.0.0.2:PORT").all()
 
 
 def test_a_failed_point_is_told(study):
@@ -133,9 +135,10 @@ def test_samples_are_chosen_by_protocol_and_memory(study):
     assert len(samples_of_engine(frame)) == 18
     assert samples_of_engine(frame, protocol="rdma") == []
     assert samples_of_engine(frame, memory="vram") == []
-    assert len(samples_of_engine(frame, block_bytes=65536)) == 6
-    assert {sample.size_bytes for sample in samples_of_engine(frame, block_bytes=65536)} == {2 * 8 * 65536}
-    with pytest.raises(ParamsError, match="524288"):
+    assert len(samples_of_engine(frame, block_bytes=32768)) == 18
+    assert {sample.size_bytes for sample in samples_of_engine(frame, block_bytes=32768)} == {2**20, 2**21, 2**23}
+    assert samples_of_engine(frame, block_bytes=65536) == []
+    with pytest.raises(ParamsError, match="32768"):
         lines_of(study.run.folder, block_bytes=4096)
 
 
