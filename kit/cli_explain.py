@@ -14,30 +14,32 @@ from kit.reported import reported
 @click.option("--baseline", type=click.Path(path_type=Path), metavar="RUN",
               help="The run with the aggregated stack (default: the same run).")
 @click.option("--link", type=click.Path(path_type=Path), metavar="RUN", help="A 03 run, to predict from.")
-@click.option("--engine", type=click.Path(path_type=Path), metavar="RUN", help="A 04 run, to predict from.")
-@click.option("--engine-block", type=int, metavar="BYTES", help="Of the 04 run only points of this block size.")
+@click.option("--engine", "engines", multiple=True, type=click.Path(path_type=Path), metavar="RUN",
+              help="A 04 run, to predict from; of several, what was swept in the stack's own pieces is taken.")
 @click.option("--gbps", type=float, help="Speed of the link in 1e9 bits a second, where there is no 03 run.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the figures, as PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print all parts and predictions as JSON.")
 @click.option("--note", default="", help="Where it ran, for the figures' titles.")
 @reported
-def explain(run: Path, baseline: Path | None, link: Path | None, engine: Path | None,
-            engine_block: int | None, gbps: float | None, out: Path | None, as_json: bool, note: str) -> None:
+def explain(run: Path, baseline: Path | None, link: Path | None, engines: tuple[Path, ...],
+            gbps: float | None, out: Path | None, as_json: bool, note: str) -> None:
     """Say where the first tokens' time goes in a 06 RUN: prefill, hand-over, queueing, decode; predicted and measured.
 
     Each stack stands beside the aggregated one under the same load. Requests that failed, and points that are not
     VALID, are left out.
     """
-    from kit.explain_run import accounts, write_figures
+    from kit.explain_run import Lines, accounts, write_figures
     from kit.linkmodel import nominal
-    from kit.predict import lines_of
+    from kit.predict import engine_lines, lines_of
     from kit.store import open_run
 
-    lines = {} if gbps is None else {"link": {"link": nominal(gbps, operation="link")}}
+    links = {} if gbps is None else {"link": {"link": nominal(gbps, operation="link")}}
     if link is not None:
-        lines["link"] = lines_of(link)
-    if engine is not None:
-        lines["transfer engine"] = lines_of(engine, block_bytes=engine_block)
+        links["link"] = lines_of(link)
+
+    def lines(piece_bytes: float | None) -> Lines:
+        return links | ({"transfer engine": engine_lines(engines, piece_bytes)} if engines else {})
+
     opened = open_run(run)
     found = accounts(opened, open_run(baseline) if baseline is not None else opened, lines)
     if as_json:
@@ -48,5 +50,5 @@ def explain(run: Path, baseline: Path | None, link: Path | None, engine: Path | 
         click.echo("\n".join(account.lines()))
     if out is not None:
         title = str(opened.verdict.get("title") or opened.verdict.get("site") or "")
-        for path in write_figures(found, lines, out, note=note or title):
+        for path in write_figures(found, lines(None), out, note=note or title):
             click.echo(f"figure: {path}", err=as_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +14,14 @@ from kit import paths
 from kit.compare import only
 from kit.errors import ParamsError
 from kit.explain import predictions_table
-from kit.explain_run import Account, accounts
+from kit.explain_run import Account, Lines, accounts
 from kit.linkmodel import Estimate
-from kit.predict import lines_of
+from kit.predict import engine_lines, lines_of
 from kit.sites import read_site
 from kit.store import Run, open_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# What a run of a stage predicts from, as `kit explain` names it too.
-_SOURCES = {"03_link_perftest": "link", "04_transfer_engine": "transfer engine"}
-
 
 @dataclass(frozen=True)
 class Reckoning:
@@ -68,19 +65,28 @@ class Reckoning:
 def reckon(runs: Sequence[str | Path]) -> list[Reckoning]:
     """One for each serving run of ``runs`` (relative folders are taken from the project's), in their order.
 
-    It is predicted from the last link run and the last transfer-engine run of its own site.
+    It is predicted from the last link run and the transfer-engine runs of its own site.
     """
     found = []
     for folder in only(runs, "06_serve_bench"):
         run = open_run(paths.root() / folder)
-        beside = {name: other for stage, name in _SOURCES.items() for other in only(runs, stage)
-                  if open_run(paths.root() / other).verdict.get("site") == run.verdict.get("site")}
-        lines = {name: told for name, other in beside.items() if (told := lines_of(paths.root() / other))}
+        links, engines = ([paths.root() / other for other in only(runs, stage)
+                           if open_run(paths.root() / other).verdict.get("site") == run.verdict.get("site")]
+                          for stage in ("03_link_perftest", "04_transfer_engine"))
+        sources = {name: ", ".join(one.name for one in those)
+                   for name, those in (("link", links[-1:]), ("transfer engine", engines)) if those}
         try:
-            found.append(Reckoning(run, accounts(run, run, lines), {name: Path(beside[name]).name for name in lines}))
+            found.append(Reckoning(run, accounts(run, run, partial(_lines, links[-1:], engines)), sources))
         except ParamsError as error:
             found.append(Reckoning(run, why_not=error.what))
     return found
+
+
+def _lines(links: Sequence[Path], engines: Sequence[Path], piece_bytes: float | None) -> Lines:
+    """What predicts a stack that hands over in pieces of this size."""
+    found = {"link": lines_of(links[0]) if links else {},
+             "transfer engine": engine_lines(engines, piece_bytes) if engines else {}}
+    return {name: lines for name, lines in found.items() if lines}
 
 
 def predicted_beside_measured(told: Sequence[Reckoning]) -> pd.DataFrame:
@@ -88,12 +94,18 @@ def predicted_beside_measured(told: Sequence[Reckoning]) -> pd.DataFrame:
     rows = [{
         "stack": account.stack, "concurrency": account.concurrency, "tokens": row["prompt_tokens"],
         "MiB": f"{row['size_mib']:.3g}", "predicted from": row["source"], "predicted_ms": _text(row, "predicted"),
-        "measured_ms": _text(row, "measured"), "unexplained_ms": _text(row, "residual"),
+        "measured_ms": _text(row, "measured"), "connector_ms": _own(account, row["prompt_tokens"]),
+        "unexplained_ms": _text(row, "residual"),
         "error": "-" if pd.isna(row["error"]) else f"{row['error']:+.1%}",
     } for each in told for account in each.accounts
         for row in predictions_table(account.explanations).to_dict("records")]
     return pd.DataFrame(rows, columns=["stack", "concurrency", "tokens", "MiB", "predicted from", "predicted_ms",
-                                       "measured_ms", "unexplained_ms", "error"])
+                                       "measured_ms", "connector_ms", "unexplained_ms", "error"])
+
+
+def _own(account: Account, tokens: int) -> str:
+    """What the connector itself timed."""
+    return f"{account.timed_ms[tokens]:.3g}" if tokens in account.timed_ms else "-"
 
 
 def _text(row: Mapping[Any, Any], name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from kit.params import Stack
 
+Lines = dict[str, dict[str, LinkModel]]
 _LOAD = ("output_tokens", "concurrency")
+_NEAR = 0.1     # a prompt within 10 % of the asked length counts as one of that length
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Account:
     """One stack under one load: an explanation a prompt length, and the share of the link that the load used.
 
     ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth, ``cautions`` to
-    why it is not to be trusted. ``differs``: what else than the hand-over the comparison with the baseline holds.
+    why it is not to be trusted. ``timed_ms``: prompt length -> what the connector itself says that a transfer took.
+    ``differs``: what else than the hand-over the comparison with the baseline holds.
     """
 
     stack: str
@@ -35,6 +38,7 @@ class Account:
     explanations: list[Explanation]
     link_use: dict[str, float]
     cautions: dict[str, str]
+    timed_ms: dict[int, float] = field(default_factory=dict)
     differs: str = ""
 
     @property
@@ -47,7 +51,8 @@ class Account:
         plain = {name: table.astype(object).where(table.notna(), None).to_dict("records")
                  for name, table in tables.items()}
         return {"stack": self.stack, "output_tokens": self.output_tokens, "concurrency": self.concurrency,
-                "link_use": self.link_use, "cautions": self.cautions, "differs": self.differs, **plain}
+                "link_use": self.link_use, "cautions": self.cautions, "timed_ms": self.timed_ms,
+                "differs": self.differs, **plain}
 
     def lines(self) -> list[str]:
         """For a person."""
@@ -60,16 +65,19 @@ class Account:
         """What the longest prompt's numbers mean, and what speaks against them."""
         longest = self.explanations[-1]
         found = [_meaning(source, told.value, longest) for source, told in longest.predicted_ms.items()]
+        if (own := self.timed_ms.get(longest.prompt_tokens)) is not None and longest.handover_ms.value > 0:
+            found.append(f"the connector itself timed {own:.3g} ms, {percent(own / longest.handover_ms.value)} of the "
+                         "hand-over")
         if not longest.separable:
             found.append("nothing ran at concurrency 1: the hand-over holds the wait in the queue as well")
         found += [f"careful with the {name}: {why}" for name, why in self.cautions.items() if why]
         return found + ([self.differs] if self.differs else [])
 
 
-def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) -> list[Account]:
+def accounts(run: Run, baseline: Run, lines: Lines | Callable[[float | None], Lines]) -> list[Account]:
     """Every valid stack of the run that hands over, under every closed-loop load that the baseline has too.
 
-    ``lines``: name of the prediction -> operation -> line. A direct stack writes; a store is written, then read. Raises
+    ``lines``: name of the prediction -> operation -> line, or what gives them for the size of a stack's pieces. Raises
     StoreError for a run that is none of serving, ParamsError where nothing can be compared.
     """
     from kit.serving.stacks import read_stack
@@ -84,28 +92,45 @@ def accounts(run: Run, baseline: Run, lines: dict[str, dict[str, LinkModel]]) ->
         beside = _beside(stack, plain)
         base = bases[bases["stack"] == beside.name]
         mine = requests[requests["stack"] == name]
-        predicted = {told: line for told, each in lines.items() if (line := _way(each, stack.kind)) is not None}
+        own = points[(points["stack"] == name) & (points["outcome"] == "VALID")]
+        known = lines(_piece_bytes(own)) if callable(lines) else lines
+        predicted = {told: line for told, each in known.items() if (line := _way(each, stack.kind)) is not None}
         for (output, concurrency), rows in mine.groupby(list(_LOAD), observed=True):
             others = base[(base["output_tokens"] == output) & (base["concurrency"] == concurrency)]
             if others.empty:
                 continue
-            sizes = _sizes(points[points["stack"] == name])
             quiet, quiet_base = ({"quiet": _served(str(name), part)} if concurrency > 1 and len(part) else {}
                                  for part in (_at_rest(mine, output), _at_rest(base, output)))
             explained = explain(_served(str(name), rows), _served("baseline", others), first_from=stack.first_token,
-                                size_of=sizes, predicted=predicted, quiet=quiet.get("quiet"),
+                                size_of=_sizes(own), predicted=predicted, quiet=quiet.get("quiet"),
                                 quiet_baseline=quiet_base.get("quiet"))
-            load = points[(points["stack"] == name) & (points["output_tokens"] == output)
-                          & (points["concurrency"] == concurrency) & (points["outcome"] == "VALID")]
+            load = own[(own["output_tokens"] == output) & (own["concurrency"] == concurrency)]
             moved, wall_s = float(load["kv_expected_bytes"].sum()), float(load["duration_s"].sum())
             found.append(Account(str(name), int(output), int(concurrency), explained,
                                  {told: link_use(moved, wall_s, line) for told, line in predicted.items()},
                                  {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()},
-                                 _differs(stack, beside)))
+                                 _timed(own[own["output_tokens"] == output], explained), _differs(stack, beside)))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
                           remedy="run stage 06 with an aggregated stack and the same lengths and concurrency")
     return found
+
+
+def _piece_bytes(points: pd.DataFrame) -> float | None:
+    """What the stack's connector cuts a hand-over into; None where it does not say."""
+    if "piece_bytes" not in points or points["piece_bytes"].isna().all():
+        return None
+    return float(points["piece_bytes"].median())
+
+
+def _timed(points: pd.DataFrame, explained: list[Explanation]) -> dict[int, float]:
+    """Prompt length -> the median of what the connector says at concurrency 1, as the hand-over is that load's."""
+    if "transfer_ms" not in points:
+        return {}
+    told = points[(points["concurrency"] == 1) & points["transfer_ms"].notna()]
+    near = {each.prompt_tokens: told[(told["input_tokens"] / each.prompt_tokens - 1).abs() < _NEAR]["transfer_ms"]
+            for each in explained}
+    return {tokens: float(values.median()) for tokens, values in near.items() if len(values)}
 
 
 def _beside(stack: Stack, plain: list[Stack]) -> Stack:
@@ -198,9 +223,10 @@ def _counted(points: pd.DataFrame) -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _way(lines: dict[str, LinkModel], kind: str) -> LinkModel | None:
-    """The line for a stack's kind: a direct one is written; a store is written and then read."""
+    """The line for a stack's kind. A direct one writes. A store's master puts each object into either instance's
+    segment: half of the bytes are written across, the other half read, and each half stays at home the other time."""
     line = lines.get("link") or lines.get("write")
     if kind == "direct" or line is None:
         return line
     read = lines.get("link") or lines.get("read")
-    return line if read is None else linkmodel.in_turn(line, read)
+    return line if read is None else linkmodel.in_turn(linkmodel.of_share(line, 0.5), linkmodel.of_share(read, 0.5))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kit.errors import ParamsError
@@ -138,6 +138,14 @@ def in_turn(first: LinkModel, second: LinkModel) -> LinkModel:
                      first.samples + second.samples, "; ".join(filter(None, (first.warning, second.warning))),
                      min((line.largest_bytes for line in (first, second) if line.largest_bytes is not None),
                          default=None))
+
+
+def of_share(line: LinkModel, share: float) -> LinkModel:
+    """The line for a whole of which only this share goes that way; what a transfer costs to begin stays."""
+    aa, ab, bb = line.covariance or (0.0, 0.0, 0.0)
+    return replace(line, per_byte_s=line.per_byte_s.scaled(share),
+                   covariance=line.covariance and (aa, ab * share, bb * share**2),
+                   largest_bytes=None if line.largest_bytes is None else line.largest_bytes / share)
 
 
 def fit(samples: Sequence[Sample], *, operation: str = "any") -> LinkModel:

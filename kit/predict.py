@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -96,6 +97,19 @@ def lines_of(path: str | Path, *, block_bytes: int | None = None) -> dict[str, L
             raise ParamsError(f"{path} has no valid point of {block_bytes or 'any'} bytes a block; it has: {known}")
         return linkmodel.fit_each(samples)
     return linkmodel.fit_each(linkmodel.samples_of_link(points)) if "t_typical_us" in points.columns else {}
+
+
+def engine_lines(paths: Sequence[str | Path], piece_bytes: float | None) -> dict[str, LinkModel]:
+    """Operation -> line, from the points of transfer-engine runs that were swept in about such pieces."""
+    import pandas as pd
+
+    from kit.engine.table import like_pieces, samples_of_engine
+    from kit.store import open_run
+
+    points = pd.concat([open_run(path).points for path in paths], ignore_index=True)
+    first = points.iloc[0]      # of the first protocol and memory, which alone bear comparison
+    return linkmodel.fit_each(samples_of_engine(like_pieces(points, piece_bytes), protocol=first["protocol"],
+                                                memory=first["memory"]))
 
 
 def prefill_of(path: str | Path, tokens: int) -> float | None:

@@ -43,8 +43,8 @@ def test_a_serving_run_is_predicted_from_the_engine_of_its_own_site(tmp_path, se
     found = predicted_beside_measured([told])
     assert found["concurrency"].tolist() == [1, 8]
     assert found["predicted from"].unique().tolist() == ["transfer engine"]
-    # 55 MiB are written and read at 10 Gb/s; 60 ms were measured.
-    predicted = 2 * told.accounts[0].explanations[0].size_bytes * 8e-7
+    # 55 MiB are half written and half read at 10 Gb/s; 60 ms were measured.
+    predicted = told.accounts[0].explanations[0].size_bytes * 8e-7
     measured = told.accounts[0].explanations[0].handover_ms.value
     assert found["error"][0] == f"{predicted / measured - 1:+.1%}"
     assert " to " in found["measured_ms"][0]

@@ -68,7 +68,7 @@ def test_as_json(tmp_path):
     assert told[0]["link_use"]["link"] == pytest.approx(12 * (SIZE(512) + SIZE(4096)) * 8e-9 / seconds / 100, rel=0.01)
 
 
-def test_a_store_is_written_and_read_and_its_handover_is_between_two_tokens(tmp_path):
+def test_of_a_store_half_is_written_and_half_read_and_its_handover_is_between_two_tokens(tmp_path):
     run = made_up(tmp_path, "lmcache-mooncake")
     each = {name: nominal(gbps, operation=name) for name, gbps in (("write", 50), ("read", 25))}
     found = accounts(run, run, {"link": each})
@@ -80,7 +80,7 @@ def test_a_store_is_written_and_read_and_its_handover_is_between_two_tokens(tmp_
     waiting = next(part for part in busy.parts if part.name == "queueing" and part.where == "ttft"
                    and part.stack == "prefill/decode")
     assert waiting.ms.value == pytest.approx(40, abs=1)
-    both = SIZE(1000) * 8e-9 * (1 / 50 + 1 / 25) * 1e3
+    both = SIZE(1000) * 8e-9 * (1 / 50 + 1 / 25) / 2 * 1e3
     assert busy.predicted_ms["link"].value == pytest.approx(both, rel=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_a_baseline_of_another_version_is_told(tmp_path, stack, said):
 def test_predicted_beside_measured_in_a_sentence(tmp_path, faster, said):
     run = made_up(tmp_path, "lmcache-mooncake")
     measured = accounts(run, run, {})[0].explanations[0]
-    link = nominal(faster * 2 * measured.size_bytes * 8e-6 / measured.handover_ms.value)    # written, then read
+    link = nominal(faster * measured.size_bytes * 8e-6 / measured.handover_ms.value)
     assert said in accounts(run, run, {"link": {"link": link}})[0].notes()[0]
 
 

@@ -11,7 +11,7 @@ from kit import linkmodel
 from kit.errors import ParamsError
 from kit.kv import request_bytes
 from kit.kv_config import shape_of
-from kit.linkmodel import Sample, fit, fit_each, nominal
+from kit.linkmodel import Sample, fit, fit_each, nominal, of_share
 from kit.paths import root
 from kit.store import open_run
 
@@ -149,3 +149,12 @@ def test_no_start_up_cost_is_zero_and_not_the_solvers_noise():
                 for turn in (-1, 0, 1)])
     assert line.alpha_s.value == 0.0
     assert line.per_byte_s.value == pytest.approx(1.02e-9, rel=0.02)
+
+
+def test_a_share_of_the_bytes_takes_a_share_of_the_time_and_begins_as_late():
+    line = fit([Sample("write", size, 1e-3 + size / 1e9) for size in (1e6, 4e6, 16e6) for _ in range(2)])
+    half = of_share(line, 0.5)
+    assert half.seconds(8e6).value == pytest.approx(line.seconds(4e6).value)
+    assert half.alpha_s == line.alpha_s
+    assert half.largest_bytes == 2 * line.largest_bytes
+    assert of_share(nominal(10), 0.5).covariance is None

@@ -147,7 +147,7 @@ def _instance(wiring: Wiring, role: Role) -> Part:
     if stack.kind in ("direct", "pool") and serving.protocol == "tcp":
         env |= _TCP
     if stack.kind == "direct" and role == "prefiller":
-        env["VLLM_LOG_STATS_INTERVAL"] = "3"    # its transfers are told in the log alone, and not where it idles so long
+        env["VLLM_LOG_STATS_INTERVAL"] = "3"    # its log alone tells its transfers, unless it idles for so long
         env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] = str(stack.ports.bootstrap)
     return Part(role, seat.end, seat.address, port, started(place(wiring, seat, role), argv, env), "/health", files)
 

@@ -8,7 +8,7 @@ import pytest
 from kit import engine_plots
 from kit.engine.bench import Point, await_target, bench_command, points
 from kit.engine.study import named_in, open_study
-from kit.engine.table import samples_of_engine, table
+from kit.engine.table import like_pieces, samples_of_engine, table
 from kit.engine.verdict import judge, link_bounds
 from kit.errors import ParamsError
 from kit.linkmodel import fit_each
@@ -159,3 +159,18 @@ def test_named_in():
 def test_other_columns_do_not_pass():
     with pytest.raises(KeyError):
         samples_of_engine(pd.DataFrame({"tool": []}))
+
+
+def swept(*sizes):
+    """Points of (block, how many at once)."""
+    return table([{"operation": "write", "block_bytes": block, "batch": batch, "in_flight_bytes": block * batch,
+                   "outcome": "VALID", "round_ms": 1.0} for block, batch in sizes])
+
+
+def test_the_points_in_a_stack_s_own_pieces():
+    frame = swept((16384, 100), (16384, 1000), (131072, 10), (131072, 100))
+    assert set(like_pieces(frame, 20_000)["block_bytes"]) == {16384}
+    assert set(like_pieces(frame, 4e6)["block_bytes"]) == {131072}
+    assert set(like_pieces(frame, None)["block_bytes"]) == {131072}
+    one_at_a_time = swept((16384, 8), (131072, 8))
+    assert len(like_pieces(one_at_a_time, 16384)) == 2, "only together they are a line"
