@@ -50,5 +50,5 @@ def explain(run: Path, baseline: Path | None, link: Path | None, engines: tuple[
         click.echo("\n".join(account.lines()))
     if out is not None:
         title = str(opened.verdict.get("title") or opened.verdict.get("site") or "")
-        for path in write_figures(found, lines(None), out, note=note or title):
+        for path in write_figures(found, out, note=note or title):
             click.echo(f"figure: {path}", err=as_json)

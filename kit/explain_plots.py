@@ -110,8 +110,8 @@ def _bar(ax: Axes, y: float, each: Explanation, stack: str, total: float) -> Non
             wide = part.ms.value
             ax.barh(y, wide, _BAR, left=left, color=_COLOURS[part.name], edgecolor="white", linewidth=0.8)
             if wide > _ROOM * total:
-                ax.text(left + wide / 2, y, f"{wide:.0f}", ha="center", va="center", color="white", fontsize=10,
-                        fontweight="bold")
+                ax.text(left + wide / 2, y - 0.12 * _BAR, f"{wide:.0f}", ha="center", va="center", color="white",
+                        fontsize=10, fontweight="bold")
             left += wide
         if where == "ttft":
             ax.plot([left], [y - _BAR / 2 - 0.06], marker="v", color="0.1", markersize=6, clip_on=False)
@@ -205,17 +205,16 @@ def _headline(explanations: list[Explanation], names: Sequence[str]) -> str:
     if names:
         return "\n".join(f"{name}: {'; '.join(_finding(each))}" for name, each in quiet.items())
     share, *told = _finding(quiet[""])
-    return "\n".join([f"{quiet[''].prompt_tokens:,} tokens: {share}", *told])
+    return ";\n".join([f"{quiet[''].prompt_tokens:,} tokens: {share}", *told])
 
 
 def _finding(each: Explanation) -> list[str]:
     """The hand-over's share, and what each prediction explains of it where there is anything to explain."""
     second, handover = _second_token(each, SPLIT), each.handover_ms.value
     share = max(handover, 0.0) / second if second else 0.0
-    told = [f"{percent(line.value / handover)} by the {source}" for source, line in each.predicted_ms.items()
-            if handover > 0]
     return [f"{share:.0%} of the time to the second token is hand-over",
-            *([f"explained of it: {', '.join(told)}"] if told else [])]
+            *(f"the {source} predicts {percent(line.value / handover)} of it"
+              for source, line in each.predicted_ms.items() if handover > 0)]
 
 
 def _rates(explanations: list[Explanation]) -> str:

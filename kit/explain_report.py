@@ -15,7 +15,7 @@ from kit.compare import only
 from kit.errors import ParamsError
 from kit.explain import predictions_table
 from kit.explain_run import Account, Lines, accounts
-from kit.linkmodel import Estimate
+from kit.linkmodel import Estimate, short
 from kit.predict import engine_lines, lines_of
 from kit.sites import read_site
 from kit.store import Run, open_run
@@ -105,7 +105,7 @@ def predicted_beside_measured(told: Sequence[Reckoning]) -> pd.DataFrame:
 
 def _own(account: Account, tokens: int) -> str:
     """What the connector itself timed."""
-    return f"{account.timed_ms[tokens]:.3g}" if tokens in account.timed_ms else "-"
+    return short(account.timed_ms[tokens]) if tokens in account.timed_ms else "-"
 
 
 def _text(row: Mapping[Any, Any], name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kit import linkmodel
 from kit.errors import ParamsError, StoreError
 from kit.explain import COLUMNS, Explanation, Served, explain, link_use, parts_table, percent, predictions_table
-from kit.linkmodel import LinkModel
+from kit.linkmodel import LinkModel, short
 from kit.store import Run
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _NEAR = 0.1     # a prompt within 10 % of the asked length counts as one of that
 class Account:
     """One stack under one load: an explanation a prompt length, and the share of the link that the load used.
 
-    ``link_use`` maps a prediction's name to total KV bytes over wall time over that line's bandwidth, ``cautions`` to
-    why it is not to be trusted. ``timed_ms``: prompt length -> what the connector itself says that a transfer took.
-    ``differs``: what else than the hand-over the comparison with the baseline holds.
+    By a prediction's name: ``link_use``, total KV bytes over wall time over that line's bandwidth; ``rates_gbps``, that
+    bandwidth; ``cautions``, why the line is not to be trusted. ``timed_ms``: prompt length -> what the connector itself
+    says that a transfer took. ``differs``: what else than the hand-over the comparison with the baseline holds.
     """
 
     stack: str
@@ -38,6 +38,7 @@ class Account:
     explanations: list[Explanation]
     link_use: dict[str, float]
     cautions: dict[str, str]
+    rates_gbps: dict[str, float] = field(default_factory=dict)
     timed_ms: dict[int, float] = field(default_factory=dict)
     differs: str = ""
 
@@ -64,10 +65,8 @@ class Account:
     def notes(self) -> list[str]:
         """What the longest prompt's numbers mean, and what speaks against them."""
         longest = self.explanations[-1]
-        found = [_meaning(source, told.value, longest) for source, told in longest.predicted_ms.items()]
-        if (own := self.timed_ms.get(longest.prompt_tokens)) is not None and longest.handover_ms.value > 0:
-            found.append(f"the connector itself timed {own:.3g} ms, {percent(own / longest.handover_ms.value)} of the "
-                         "hand-over")
+        own = self.timed_ms.get(longest.prompt_tokens)
+        found = [_meaning(source, told.value, longest, own) for source, told in longest.predicted_ms.items()]
         if not longest.separable:
             found.append("nothing ran at concurrency 1: the hand-over holds the wait in the queue as well")
         found += [f"careful with the {name}: {why}" for name, why in self.cautions.items() if why]
@@ -109,6 +108,7 @@ def accounts(run: Run, baseline: Run, lines: Lines | Callable[[float | None], Li
             found.append(Account(str(name), int(output), int(concurrency), explained,
                                  {told: link_use(moved, wall_s, line) for told, line in predicted.items()},
                                  {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()},
+                                 {told: line.gbps.value for told, line in predicted.items()},
                                  _timed(own[own["output_tokens"] == output], explained), _differs(stack, beside)))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
@@ -148,33 +148,37 @@ def _differs(stack: Stack, beside: Stack) -> str:
             f"engines as well")
 
 
-def _meaning(source: str, told_ms: float, each: Explanation) -> str:
-    """Predicted beside measured, in a sentence."""
+def _meaning(source: str, told_ms: float, each: Explanation, own_ms: float | None) -> str:
+    """Predicted beside measured, in a sentence; ``own_ms``: what the connector itself timed."""
     measured, rest = each.handover_ms, each.residual_ms[source]
     low = measured.value if measured.low is None else measured.low
     high = measured.value if measured.high is None else measured.high
     if low <= 0:
-        return f"no hand-over can be told from the noise ({measured.text()} ms); the {source} predicts {told_ms:.3g} ms"
+        return (f"no hand-over can be told from the noise ({measured.text()} ms); the {source} predicts "
+                f"{short(told_ms)} ms")
     share = f"the {source} explains {percent(told_ms / measured.value)} of the hand-over"
     if low <= told_ms <= high:
         return f"{share}: all of it, within what the requests differ"
     if told_ms > high:
         return f"{share}: more than there is, so the hand-over does not go the way that was swept"
-    return f"{share}; the other {rest.value:.3g} ms are not the bytes' own: connector, proxy, waiting to be run"
+    if own_ms is None:
+        return f"{share}; the other {short(rest.value)} ms are not the bytes' own: connector, proxy, waiting to be run"
+    return (f"{share}; the connector itself timed {short(own_ms)} ms, {percent(own_ms / measured.value)} of it and "
+            f"{short(own_ms / told_ms, 2)} times the prediction; the other {short(measured.value - own_ms)} ms are "
+            f"proxy and waiting to be run")
 
 
-def write_figures(found: list[Account], lines: dict[str, dict[str, LinkModel]], folder: Path, *,
-                  note: str) -> list[Path]:
+def write_figures(found: list[Account], folder: Path, *, note: str) -> list[Path]:
     """Both figures of every account, as PNG files in ``folder``."""
     from kit import explain_plots
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for account in found:
-        links = {name: max(line.gbps.value for line in each.values()) for name, each in lines.items() if each}
-        said = f"{account.name}; {note}" if note else account.name
+        said = f"{account.name}\n{note}" if note else account.name
         for kind, figure in (("attribution", explain_plots.attribution(account.explanations, note=said)),
-                             ("break-even", explain_plots.break_even(account.explanations, links=links, note=said))):
+                             ("break-even", explain_plots.break_even(account.explanations, links=account.rates_gbps,
+                                                                     note=said))):
             path = folder / f"{kind}-{account.stack}-{account.output_tokens}-c{account.concurrency}.png"
             figure.savefig(path)
             written.append(path)

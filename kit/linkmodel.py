@@ -50,8 +50,13 @@ class Estimate:
     def text(self, digits: int = 3) -> str:
         """``12.3 (11.9 to 12.8)``"""
         if self.low is None or self.high is None:
-            return f"{self.value:.{digits}g}"
-        return f"{self.value:.{digits}g} ({self.low:.{digits}g} to {self.high:.{digits}g})"
+            return short(self.value, digits)
+        return f"{short(self.value, digits)} ({short(self.low, digits)} to {short(self.high, digits)})"
+
+
+def short(value: float, digits: int = 3) -> str:
+    """So many significant digits, and never an exponent for a large number."""
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def test_several_stacks_in_one_figure(h200_runs, first_token_from_the_prefiller)
     assert named[:4] == ["1,000 tokens, concurrency 8, aggregated", "store", "512 tokens, concurrency 1, aggregated",
                          "direct"]
     said = figure.get_suptitle().splitlines()
-    assert said[0].startswith("direct: 82% of the time to the second token is hand-over; explained of it: ")
+    assert said[0].startswith("direct: 82% of the time to the second token is hand-over; the ")
     assert said[1].startswith("store: ")
 
 
