@@ -45,8 +45,9 @@ def run(experiment: str, dry_run: bool, resume: bool, only: str | None, results:
         return
     done = runner.run_experiment(plan, results=folder, only=only, resume=resume, say=click.echo)
     report = None
-    links, engines, serves = ([str(each.run.folder) for each in done if each.stage.stage == stage and each.expected]
-                              for stage in ("03_link_perftest", "04_transfer_engine", "06_serve_bench"))
+    links, engines, serves = (
+        [paths.shown(each.run.folder) for each in done if each.stage.stage == stage and each.expected]
+        for stage in ("03_link_perftest", "04_transfer_engine", "06_serve_bench"))
     if plan.compare and (len(links) > 1 or serves):
         report = _compare([*links, *engines, *serves], folder / plan.name / "compare", click.echo)
     reused = sum(result.reused for result in done)
@@ -65,7 +66,7 @@ def compare(runs: tuple[Path, ...], out: Path | None) -> None:
     from kit import paths
     from kit.store import key_of, open_run
 
-    folders = [str(open_run(folder).folder.resolve()) for folder in runs]
+    folders = [paths.shown(open_run(folder).folder) for folder in runs]
     folder = (out or paths.root() / "results" / f"compare-{key_of(folders)}").resolve()
     click.echo(f"report: {_compare(folders, folder, click.echo)}")
 
@@ -76,7 +77,7 @@ def _compare(folders: list[str], out: Path, say: Callable[[str], None]) -> Path:
     from kit.report import write_report
 
     report = out / "report.html"
-    sources = [Path(folder) / "verdict.json" for folder in folders]
+    sources = [paths.root() / folder / "verdict.json" for folder in folders]
     if report.exists() and all(source.stat().st_mtime < report.stat().st_mtime for source in sources):
         say("07_compare: the report is newer than its runs, reused")
         return report

@@ -18,3 +18,9 @@ def root() -> Path:
         if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
             return folder
     return Path(__file__).resolve().parent.parent
+
+
+def shown(folder: Path) -> str:
+    """A folder as a report names it: within the project from its root, so that it means the same elsewhere."""
+    whole = folder.resolve()
+    return str(whole.relative_to(root())) if whole.is_relative_to(root()) else str(whole)

@@ -15,15 +15,18 @@ _TITLES = {"ttft_ms": "TTFT (ms)", "first_itl_ms": "first ITL (ms)", "tpot_ms": 
            "output_tokens_per_s": "output tokens/s"}
 _GREY = "0.85"
 _LOAD = ["input_tokens", "output_tokens", "concurrency", "requests_per_s"]
-_MOST_LOADS = 4
+_MOST_LOADS = 8
 
 
 def stacks_side_by_side(points: pd.DataFrame, *, about: str = "") -> Figure:
     """One panel a measure, one bar a stack: the median over the repeats, the line their range. One row a load.
 
-    Of more than four loads the first four are shown. ``about`` says where it ran, below the title.
+    ``about`` says where it ran; of more than eight loads the first eight are shown, and it says that too.
     """
-    loads = [load for _, load in points.groupby(_LOAD, sort=False, dropna=False)][:_MOST_LOADS]
+    every = [load for _, load in points.groupby(_LOAD, sort=False, dropna=False)]
+    loads = every[:_MOST_LOADS]
+    if len(every) > len(loads):
+        about = f"{about} (the first {len(loads)} of {len(every)} loads)".strip()
     stacks = list(dict.fromkeys(points["stack"]))
     colours = dict(zip(stacks, sns.color_palette("colorblind", len(stacks)), strict=True))
     figure = plt.figure(figsize=(_WIDE, 0.4 + (0.7 + 0.42 * len(stacks)) * len(loads)), dpi=_DPI, layout="constrained")

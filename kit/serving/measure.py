@@ -53,8 +53,9 @@ def _measured(pair: Pair, up: Up, point: BenchPoint, params: ServeBenchParams) -
         done = host.run(sent(pair, bench_command(deployment.wiring, point, params, result=result_file)),
                         deadline_s=params.deadline_s)
     if done.exit_code is None:
+        said = log_since(pair, deployment, before)      # the benchmark itself only waits
         raise DeadlineError(f"the benchmark did not end in {params.deadline_s:g} s", node=host.name,
-                            command=done.command, output=done.stdout + done.stderr,
+                            command=done.command, output=said + done.stdout + done.stderr,
                             remedy="raise deadline_s, or see the logs of the stack")
     if not done.ok:
         raise CommandError("the benchmark failed", node=host.name, command=done.command,

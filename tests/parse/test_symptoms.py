@@ -64,6 +64,8 @@ SERVING_WORDS = [
     ("transfer_engine_bench.cpp:522] Unsupported protocol: carrier", "engine_bad_flag"),
     ("tcp_transport_session_impl.h:706] ClientSession: WRITE rejected by server, status 1", "engine_rejected"),
     ("transfer_engine_bench.cpp:393] Unable to get target segment ID, please recheck", "engine_no_target"),
+    ("transfer_engine_py.cpp:1201] batchTransferSync: all 1 retries exhausted for 127.0.0.1:15102 (batch of 14336 "
+     "requests, 234881024 bytes)", "kv_handover_given_up"),
     ("OSError: libcudart.so.12: cannot open shared object file: No such file or directory", "library_missing"),
     ("ERROR: [Errno 98] error while attempting to bind on address ('0.0.0.0', 7100): address already in use",
      "server_port_taken"),

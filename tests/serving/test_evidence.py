@@ -16,7 +16,7 @@ from kit.parse.bench import parse_bench
 from kit.parse.kernel import Counters, parse_hw_counters
 from kit.parse.prometheus import Sample, parse_prometheus
 from kit.paths import root
-from kit.serving.evidence import Moment, block_tokens, evidence, grown, handover_of, moved
+from kit.serving.evidence import Moment, block_tokens, evidence, grown, handover_of, moved, timed
 from kit.serving.handover import Handed, prompt, read_answer
 from kit.serving.launch import Deployment
 from kit.serving.parts import parts
@@ -165,3 +165,50 @@ def test_a_hand_over_needs_hits_and_the_right_words(handed: Handed, ok: bool) ->
     assert handed.ok is ok
     assert f"{handed.hit_tokens} of 600" in str(handed)
     assert ("OTHER words" in str(handed)) == (handed.same_text is False)
+
+
+# Names and labels as in vLLM 0.23, kv_connector/v1/mooncake/store/metrics.py; the values are made up.
+POOL = """# TYPE vllm:mooncake_store_operation_time_seconds histogram
+vllm:mooncake_store_operation_time_seconds_sum{operation="OPERATION",status="ok"} 0.6
+vllm:mooncake_store_operation_time_seconds_count{operation="OPERATION",status="ok"} 3
+vllm:mooncake_store_operation_time_seconds_sum{operation="lookup_exists",status="ok"} 9
+vllm:mooncake_store_operation_time_seconds_count{operation="lookup_exists",status="ok"} 9
+# TYPE vllm:external_prefix_cache_hits_total counter
+vllm:external_prefix_cache_hits_total 384
+# TYPE vllm:prompt_tokens_total counter
+vllm:prompt_tokens_total 512
+"""
+
+
+def test_a_pool_is_seen_by_its_master_the_decoder_and_the_wire_and_times_itself() -> None:
+    stack = deployment("mooncake-store-0.23")
+    before = Moment({"prefiller": [], "decoder": [], "master": []}, left_bytes=0)
+    after = Moment({"prefiller": parse_prometheus(POOL.replace("OPERATION", "save_put")),
+                    "decoder": parse_prometheus(POOL.replace("OPERATION", "load_get")),
+                    "master": page("mooncake_master_metrics_after_pd")}, left_bytes=10**7)
+    seen = moved(stack, before, after, "")
+    assert (seen.prompt_tokens, seen.hit_tokens, seen.interface_bytes) == (512, 384, 10**7)
+    assert seen.put_bytes
+    own = timed(stack, before, after, "")
+    assert own is not None
+    assert own.transfer_ms == pytest.approx(400), "a put and a get of 200 ms each"
+    assert timed(stack, before, before, "") is None
+
+
+def test_the_last_block_of_a_whole_prompt_is_left_to_the_decoder() -> None:
+    result = parse_bench((DATA / "bench_pd_mooncakeconn_0.32.json").read_text())
+    whole = replace(result, requests=tuple(replace(one, prompt_tokens=512) for one in result.requests[:2]))
+    moment = Moment({"prefiller": [], "decoder": parse_prometheus('vllm:cache_config_info{block_size="128"} 1\n')})
+    wanted = handover_of(deployment("mooncake-store-0.23"), moment, whole, bytes_per_token=10, share=0.9)
+    assert wanted is not None
+    assert (wanted.expected_bytes, wanted.store) == (2 * 384 * 10, True)
+
+
+def test_a_direct_stack_tells_its_transfers_in_the_prefiller_s_log() -> None:
+    log = (DATA / "mooncakeconn_prefiller.log").read_text()
+    nothing = Moment({"prefiller": [], "decoder": []})
+    own = timed(deployment("mooncake-direct"), nothing, nothing, log)
+    assert own is not None
+    assert own.transfer_ms == pytest.approx((6 * 103.104 + 20 * 204.256) / 26)
+    assert timed(deployment("mooncake-direct"), nothing, nothing, "") is None
+    assert timed(deployment("lmcache-mooncake"), BEFORE, AFTER, LOG) is None
