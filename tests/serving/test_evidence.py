@@ -196,7 +196,7 @@ def test_a_pool_is_seen_by_its_master_the_decoder_and_the_wire_and_times_itself(
 
 
 def test_the_last_block_of_a_whole_prompt_is_left_to_the_decoder() -> None:
-    result = parse_bench((DATA / "bench_pd_mooncakeconn_0.32.json").read_text())
+    result = parse_bench((DATA.parent / "pd-h200/bench_moon_512_64_c1.json").read_text())
     whole = replace(result, requests=tuple(replace(one, prompt_tokens=512) for one in result.requests[:2]))
     moment = Moment({"prefiller": [], "decoder": parse_prometheus('vllm:cache_config_info{block_size="128"} 1\n')})
     wanted = handover_of(deployment("mooncake-store-0.23"), moment, whole, bytes_per_token=10, share=0.9)
