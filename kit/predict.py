@@ -78,10 +78,10 @@ def predict(shape: KvShape, tokens: int, *, dtype: CacheDtype = "bf16", tp: int 
                       kv.state_bytes(shape, tp=tp), size, ways, prefill_ms)
 
 
-def lines_of(path: str | Path, *, block_bytes: int | None = None) -> dict[str, LinkModel]:
+def lines_of(path: str | Path) -> dict[str, LinkModel]:
     """Operation -> line, from the points of a link or a transfer-engine run; empty for a run of another kind.
 
-    ``block_bytes``: of a transfer-engine run only the points of that request size. Raises ParamsError if it has none.
+    Raises ParamsError for a transfer-engine run without a valid point.
     """
     from kit.engine.table import samples_of_engine
     from kit.store import open_run
@@ -91,10 +91,9 @@ def lines_of(path: str | Path, *, block_bytes: int | None = None) -> dict[str, L
         return {}
     points = run.points
     if "block_bytes" in points.columns:
-        samples = samples_of_engine(points, block_bytes=block_bytes)
+        samples = samples_of_engine(points)
         if not samples:
-            known = ", ".join(str(size) for size in sorted(set(points["block_bytes"])))
-            raise ParamsError(f"{path} has no valid point of {block_bytes or 'any'} bytes a block; it has: {known}")
+            raise ParamsError(f"{path} has no valid point", remedy="see its verdict, and sweep again")
         return linkmodel.fit_each(samples)
     return linkmodel.fit_each(linkmodel.samples_of_link(points)) if "t_typical_us" in points.columns else {}
 

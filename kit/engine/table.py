@@ -60,19 +60,14 @@ def like_pieces(points: pd.DataFrame, piece_bytes: float | None) -> pd.DataFrame
     return chosen
 
 
-def samples_of_engine(points: pd.DataFrame, *, protocol: str | None = None, memory: str | None = None,
-                      block_bytes: int | None = None) -> list[Sample]:
-    """Timed transfers of a run's valid points: the bytes in flight, and the time in which they get through.
-
-    ``block_bytes`` takes only points of that request size: a hand-over in small pieces pays for each of them.
-    """
+def samples_of_engine(points: pd.DataFrame, *, protocol: str | None = None,
+                      memory: str | None = None) -> list[Sample]:
+    """Timed transfers of a run's valid points: the bytes in flight, and the time in which they get through."""
     valid = points[points["outcome"] == "VALID"]
     if protocol is not None:
         valid = valid[valid["protocol"] == protocol]
     if memory is not None:
         valid = valid[valid["memory"] == memory]
-    if block_bytes is not None:
-        valid = valid[valid["block_bytes"] == block_bytes]
     return [Sample(str(operation), float(size), float(millis) * 1e-3)
             for operation, size, millis in zip(valid["operation"], valid["in_flight_bytes"], valid["round_ms"],
                                                strict=True)]

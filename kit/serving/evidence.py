@@ -6,11 +6,12 @@ counters of the interface and of the RDMA device.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from kit.command import command, script
-from kit.errors import CommandError
+from kit.errors import CommandError, ParseError
 from kit.parse.bench import BenchResult
 from kit.parse.kernel import Counters, parse_hw_counters
 from kit.parse.kv_transfers import parse_kv_transfers
@@ -166,17 +167,23 @@ class Timed:
 
 
 def timed(deployment: Deployment, before: Moment, after: Moment, log: str) -> Timed | None:
-    """What the stack's own connector says; None where it says nothing. A store's time is its put and its get."""
+    """What the stack's own connector says; None where it says nothing. A store's time is its put and its get.
+
+    It stands beside the verdict and is no part of it, so a log of another format only leaves it out.
+    """
     if deployment.wiring.stack.kind == "direct":
-        told = parse_kv_transfers(log)
-        return Timed(told.mean_ms, told.piece_bytes) if told.count else None
+        with contextlib.suppress(ParseError):
+            told = parse_kv_transfers(log)
+            return Timed(told.mean_ms, told.piece_bytes) if told.count else None
     if deployment.wiring.stack.kind != "pool":
         return None
-    seconds, name = 0.0, "vllm:mooncake_store_operation_time_seconds"
-    gets = grown(before.metrics["decoder"], after.metrics["decoder"], f"{name}_count", operation="load_get")
-    for role, operation in (("prefiller", "save_put"), ("decoder", "load_get")):
-        one: Role = "prefiller" if role == "prefiller" else "decoder"
-        seconds += grown(before.metrics[one], after.metrics[one], f"{name}_sum", operation=operation) or 0.0
+
+    def grew(role: Role, end: str, operation: str) -> float:
+        return grown(before.metrics[role], after.metrics[role],
+                     f"vllm:mooncake_store_operation_time_seconds_{end}", operation=operation) or 0.0
+
+    seconds = grew("prefiller", "sum", "save_put") + grew("decoder", "sum", "load_get")
+    gets = grew("decoder", "count", "load_get")
     return Timed(1e3 * seconds / gets) if gets else None
 
 

@@ -15,7 +15,7 @@ from kit.linkmodel import fit_each
 from kit.params import EngineParams, Environment, Experiment, Serving, check, load
 from kit.paths import root
 from kit.predict import lines_of
-from kit.store import open_run
+from kit.store import Run, open_run
 
 POINT = Point("write", 65536, 8, 4, "rdma", "vram", "a->b", 0)
 RECORDED = next(stage.params for stage in load(Experiment, root() / "params/experiments/lab-pd.yaml").stages
@@ -135,11 +135,13 @@ def test_samples_are_chosen_by_protocol_and_memory(study):
     assert len(samples_of_engine(frame)) == 18
     assert samples_of_engine(frame, protocol="rdma") == []
     assert samples_of_engine(frame, memory="vram") == []
-    assert len(samples_of_engine(frame, block_bytes=32768)) == 18
-    assert {sample.size_bytes for sample in samples_of_engine(frame, block_bytes=32768)} == {2**20, 2**21, 2**23}
-    assert samples_of_engine(frame, block_bytes=65536) == []
-    with pytest.raises(ParamsError, match="32768"):
-        lines_of(study.run.folder, block_bytes=4096)
+    assert {sample.size_bytes for sample in samples_of_engine(frame)} == {2**20, 2**21, 2**23}
+
+
+def test_a_run_without_a_valid_point_predicts_nothing(study, tmp_path):
+    Run(tmp_path).keep_points(study.run.points.assign(outcome="FAILED"))
+    with pytest.raises(ParamsError, match="has no valid point"):
+        lines_of(tmp_path)
 
 
 def test_the_figure(study):
