@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import serve_compare, serve_plots
+from kit.errors import StoreError
 from kit.serving.table import COLUMNS, table
+from kit.store import Run
 
 AXES = {"site": "lab", "input_tokens": 512, "output_tokens": 32, "concurrency": 4}
 VALID = {"outcome": "VALID", "symptom": "", "reason": "", "remedy": "", "hit_ratio": 0.9}
@@ -89,3 +91,30 @@ def test_the_plot_says_what_is_no_result(frame, tmp_path):
     assert len(hatched) == frame[(frame["outcome"] != "VALID") & frame["ttft_ms"].notna()]["stack"].nunique()
     assert "a made-up lab" in figure.get_suptitle()
     plt.close(figure)
+
+
+def kept(folder, frame):
+    Run(folder).keep_points(frame)
+    return folder
+
+
+def test_one_run_keeps_its_names_and_more_are_told_apart_by_site(tmp_path):
+    lab = kept(tmp_path / "lab", points(rows("one", VALID, 100)))
+    again = kept(tmp_path / "again", points(rows("one", VALID, 100)).drop(columns="wire_share"))
+    cloud = kept(tmp_path / "cloud", points(rows("one", VALID, 200, site="cloud")))
+    assert set(serve_compare.load([lab])["stack"]) == {"one"}
+    found = serve_compare.load([lab, cloud, again])
+    assert list(found.columns) == list(COLUMNS)
+    assert found.dtypes.astype(str).to_dict() == COLUMNS
+    assert list(found["stack"]) == ["lab/one"] * 3 + ["cloud/one"] * 3 + ["lab/one"] * 3
+    assert serve_compare.summary(found).set_index("stack")["repeats"].to_dict() == {"lab/one": 6, "cloud/one": 3}
+
+
+def test_a_run_that_cannot_be_compared_is_refused(tmp_path):
+    lab = kept(tmp_path / "lab", points(rows("one", VALID, 100)))
+    link = kept(tmp_path / "link", points(rows("one", VALID, 100)).drop(columns="stack"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="no serving run"):
+        serve_compare.load([lab, link])
+    with pytest.raises(StoreError, match=r"empty holds no points\.parquet"):
+        serve_compare.load([lab, tmp_path / "empty"])
