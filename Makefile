@@ -15,6 +15,7 @@ test: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/observe.py
+	$(BIN)/python benchmarks/many_runs.py
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
+import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
 from kit import paths, stats
 from kit.errors import StoreError
 from kit.link.table import AXES
-from kit.store import Run, open_run
+from kit.store import Run, open_run, read_tables
 
 BANDWIDTH, LATENCY = "Gb/s", "us"
 _ALWAYS = ("tool", "size_bytes")
@@ -30,20 +32,19 @@ def label(frames: Sequence[pd.DataFrame], names: Sequence[str]) -> pd.DataFrame:
         raise ValueError(f"{len(frames)} tables but {len(names)} names")
     if not frames:
         raise ValueError("no runs to compare")
-    marked = [frame.assign(run=name) for frame, name in zip(frames, _unique(names), strict=True)]
-    table = pd.concat(marked, ignore_index=True)
-    return table[["run", *(name for name in table.columns if name != "run")]]
+    return _label(pd.concat(frames, ignore_index=True), [len(frame) for frame in frames], names)
 
 
 def load(runs: Iterable[str | Path]) -> pd.DataFrame:
     """The labelled points of run folders; relative ones are taken from the project's folder."""
     opened = _open(runs)
-    return label([run.points for run in opened], [_name(run) for run in opened])
+    return _label(*read_tables(opened), [_name(run) for run in opened])
 
 
 def only(runs: Iterable[str | Path], stage: str) -> list[str | Path]:
     """The runs of one stage, in their order."""
-    return [run for run in runs if open_run(paths.root() / run).verdict.get("stage") == stage]
+    root = paths.root()
+    return [run for run in runs if open_run(root / run).verdict.get("stage") == stage]
 
 
 def unit_of(tool: str) -> str:
@@ -56,7 +57,8 @@ def measured(points: pd.DataFrame) -> pd.DataFrame:
     table = points.copy()
     if "run" not in table:
         table.insert(0, "run", table["site"].astype("string").fillna(""))
-    table["unit"] = [unit_of(str(tool)) for tool in table["tool"]]
+    which, tools = pd.factorize(table["tool"], use_na_sentinel=False)
+    table["unit"] = np.array([unit_of(str(tool)) for tool in tools], dtype=object)[which]
     bandwidth, typical, average = (
         table[name].astype("Float64").to_numpy(dtype=float, na_value=float("nan"))
         for name in ("bandwidth_gbps", "t_typical_us", "t_avg_us"))
@@ -69,17 +71,16 @@ def measured(points: pd.DataFrame) -> pd.DataFrame:
 def summary(points: pd.DataFrame) -> pd.DataFrame:
     """One row a run and combination of axes; an axis that never varies is left out, but for tool and size."""
     axes = varying(points)
+    at = [AXES.index(axis) for axis in axes]
     rows = []
     for run, cells in _cells(points).items():
         for where, cell in cells.items():
-            at = dict(zip(AXES, where, strict=True))
             found = cell.summary
-            rows.append({
-                "run": run, **{axis: at[axis] for axis in axes},
-                "median": _round(found.median if found else None), "low": _round(found.low if found else None),
-                "high": _round(found.high if found else None), "unit": cell.unit,
-                "spread_%": _round(found.spread * 100 if found and found.spread is not None else None),
-                "repeats": found.repeats if found else 0, "outcome": cell.outcome})
+            rows.append((
+                run, *(where[place] for place in at), _round(found.median if found else None),
+                _round(found.low if found else None), _round(found.high if found else None), cell.unit,
+                _round(found.spread * 100 if found and found.spread is not None else None),
+                found.repeats if found else 0, cell.outcome))
     columns = ["run", *axes, "median", "low", "high", "unit", "spread_%", "repeats", "outcome"]
     numbers = dict.fromkeys(("median", "low", "high", "spread_%"), "Float64")
     return pd.DataFrame(rows, columns=columns).astype(numbers)
@@ -95,18 +96,18 @@ def side_by_side(points: pd.DataFrame) -> pd.DataFrame:
     if len(names) < 2:
         raise ValueError("a comparison needs two runs")
     base = cells[names[0]]
-    rows = []
-    for where in sorted({key for found in cells.values() for key in found}):
-        at = dict(zip(AXES, where, strict=True))
-        row: dict[str, object] = {axis: at[axis] for axis in axes}
-        row["unit"] = unit_of(str(at["tool"]))
-        row |= {name: cells[name][where].text if where in cells[name] else MISSING for name in names}
-        for name in names[1:]:
-            tail = "" if len(names) == 2 else f" {name}"
-            row[f"ratio{tail}"], row[f"verdict{tail}"] = _stand(base.get(where), cells[name].get(where))
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    return table.astype({name: "Float64" for name in table.columns if name.startswith("ratio")})
+    wheres = sorted({where for found in cells.values() for where in found})
+    columns: dict[str, Any] = {axis: [where[AXES.index(axis)] for where in wheres] for axis in axes}
+    columns["unit"] = [unit_of(str(where[0])) for where in wheres]
+    texts = [found[where].text if where in found else MISSING for found in cells.values() for where in wheres]
+    columns |= zip(names, _cut(pd.array(texts, dtype="str"), len(wheres)), strict=True)
+    stands = [_stand(base.get(where), cells[name].get(where)) for name in names[1:] for where in wheres]
+    ratios, verdicts = zip(*stands, strict=True)
+    for name, ratio, verdict in zip(names[1:], _cut(pd.array(ratios, dtype="Float64"), len(wheres)),
+                                    _cut(pd.array(verdicts, dtype="str"), len(wheres)), strict=True):
+        tail = "" if len(names) == 2 else f" {name}"
+        columns[f"ratio{tail}"], columns[f"verdict{tail}"] = ratio, verdict
+    return pd.DataFrame(columns, copy=False)
 
 
 def verdict_line(table: pd.DataFrame) -> str:
@@ -134,16 +135,17 @@ def fingerprint_diff(runs: Iterable[str | Path]) -> pd.DataFrame:
 
 def failures(points: pd.DataFrame) -> pd.DataFrame:
     """The failed points, counted by run, tool, connection and symptom; `expected` only if all of them were."""
-    columns = ["run", "tool", "connection", "symptom", "count", "expected", "remedy"]
+    by = ["run", "tool", "connection", "symptom"]
+    columns = [*by, "count", "expected", "remedy"]
     show_wide()
     table = measured(points)
     table = table[(table["outcome"] != "VALID").fillna(True).astype(bool)]
-    rows = []
-    for key, group in table.fillna({"symptom": "", "connection": ""}).groupby(columns[:4], sort=True):
-        remedies = group["remedy"].dropna()
-        rows.append([*key, len(group), bool(group["expected"].fillna(False).all()),
-                     remedies.iloc[0] if len(remedies) else ""])
-    return pd.DataFrame(rows, columns=columns)
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    groups = table.fillna({"symptom": "", "connection": "", "expected": False}).groupby(by, sort=True)
+    found = groups.agg(count=("outcome", "size"), expected=("expected", "all"), remedy=("remedy", "first"))
+    found = found.reset_index().fillna({"remedy": ""})
+    return found.astype({**dict.fromkeys([*by, "remedy"], "str"), "count": int, "expected": bool})[columns]
 
 
 def show_wide() -> None:
@@ -157,7 +159,7 @@ def varying(points: pd.DataFrame) -> list[str]:
     return [axis for axis in AXES if axis in _ALWAYS or points[axis].nunique(dropna=False) > 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Cell:
     """All repeats of one combination in one run."""
 
@@ -188,15 +190,33 @@ Cells = dict[str, dict[tuple[object, ...], _Cell]]
 def _cells(points: pd.DataFrame) -> Cells:
     """Run -> values of AXES -> cell. The runs keep the order of the table, whose first is the base."""
     table = measured(points)
-    cells: Cells = {str(run): {} for run in table["run"].unique()}
-    for (run, *where), group in table.groupby(["run", *AXES], sort=True, dropna=False):
-        bad = group[(group["outcome"] != "VALID").fillna(True).astype(bool)]
-        values = [float(value) for value in group["value"].dropna()]
-        symptoms = ", ".join(sorted({str(word) for word in bad["symptom"].fillna("unknown")}))
-        plain = tuple(_plain(value) for value in where)
-        cells[str(run)][plain] = _Cell(str(group["unit"].iloc[0]), stats.summarise(values) if values else None,
-                                       len(bad), symptoms)
+    run, names = pd.factorize(table["run"])
+    groups = table.groupby(list(AXES), sort=True, dropna=False)
+    wheres = [tuple(_plain(value) for value in where) for where in groups.size().index]
+    units = [unit_of(str(where[0])) for where in wheres]
+    # A cell's number: thousands of runs have too many cells for a look at each one's rows.
+    number = groups.ngroup() + run * len(wheres)
+    values = table["value"].groupby(number).agg(["median", "min", "max", "count"])
+    bad = (table["outcome"] != "VALID").fillna(True).astype(bool)
+    failed = bad.groupby(number).sum()
+    symptoms: dict[int, list[str]] = {}
+    words = pd.DataFrame({"cell": number[bad], "word": table.loc[bad, "symptom"].fillna("unknown")}).drop_duplicates()
+    for cell, word in zip(words["cell"].tolist(), words["word"].tolist(), strict=True):
+        symptoms.setdefault(cell, []).append(word)
+    cells: Cells = {str(name): {} for name in names}
+    of_run = list(cells.values())
+    for cell, median, low, high, repeats, bad_ones in zip(
+            values.index.tolist(), *(values[name].tolist() for name in values), failed.tolist(), strict=True):
+        at, where = divmod(cell, len(wheres))
+        of_run[at][wheres[where]] = _Cell(
+            units[where], stats.Summary(median, low, high, repeats) if repeats else None, bad_ones,
+            ", ".join(sorted(symptoms.get(cell, []))))
     return cells
+
+
+def _cut(values: ExtensionArray, length: int) -> list[ExtensionArray]:
+    """Columns that follow each other; thousands made one by one take longer."""
+    return [values[start:start + length] for start in range(0, len(values), length)]
 
 
 def _stand(first: _Cell | None, later: _Cell | None) -> tuple[float | None, str]:
@@ -215,7 +235,8 @@ def _stand(first: _Cell | None, later: _Cell | None) -> tuple[float | None, str]
 
 
 def _open(runs: Iterable[str | Path]) -> list[Run]:
-    opened = [open_run(paths.root() / run) for run in runs]
+    root = paths.root()
+    opened = [open_run(root / run) for run in runs]
     if not opened:
         raise StoreError("no runs to compare", remedy="name the folders of at least two runs")
     return opened
@@ -226,15 +247,21 @@ def _name(run: Run) -> str:
     return str(run.verdict.get("site") or run.folder.name)
 
 
+def _label(joined: pd.DataFrame, rows: Sequence[int], names: Sequence[str]) -> pd.DataFrame:
+    """The joined tables of runs, each with so many rows, and the run's name before them."""
+    runs = pd.Index(_unique(names), dtype="str", name="run").repeat(rows).to_series(joined.index)
+    return pd.concat([runs, joined.drop(columns="run", errors="ignore")], axis="columns")
+
+
 def _unique(names: Sequence[str]) -> list[str]:
-    taken: list[str] = []
+    counts: dict[str, int] = {}     # of those that are taken: how often the name was tried
     for name in names:
-        candidate, count = name, 1
-        while candidate in taken:
-            count += 1
-            candidate = f"{name} ({count})"
-        taken.append(candidate)
-    return taken
+        candidate = name
+        while candidate in counts:
+            counts[name] += 1
+            candidate = f"{name} ({counts[name]})"
+        counts[candidate] = 1
+    return list(counts)
 
 
 def _plain(value: object) -> object:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from kit import paths
+from kit.errors import StoreError
 from kit.serving.table import AXES
 from kit.stats import Summary, differ, summarise
-from kit.store import open_run
+from kit.store import open_run, read_tables
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -27,10 +28,13 @@ def load(runs: Iterable[str | Path], table: str = "points") -> pd.DataFrame:
 
     With more than one run a stack is called ``site/stack``.
     """
-    frames = [pd.read_parquet(open_run(paths.root() / run).folder / f"{table}.parquet") for run in runs]
-    if len(frames) > 1:
-        frames = [frame.assign(stack=frame["site"] + "/" + frame["stack"]) for frame in frames]
-    return pd.concat(frames, ignore_index=True)
+    root = paths.root()
+    joined, rows = read_tables([open_run(root / run) for run in runs], table)
+    if len(rows) > 1:
+        if joined[["site", "stack"]].isna().any(axis=None):
+            raise StoreError("one of these runs is no serving run", remedy="kit.compare.only sorts runs by their stage")
+        joined["stack"] = joined["site"] + "/" + joined["stack"]
+    return joined
 
 
 def summary(points: pd.DataFrame) -> pd.DataFrame:

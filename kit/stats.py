@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Summary:
     """``spread`` is the range of the repeats over their median; None for a single one, where it is unknown."""
 

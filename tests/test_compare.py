@@ -36,6 +36,23 @@ def test_equal_names_are_made_unique() -> None:
     assert "run" not in frame
 
 
+def test_runs_of_other_versions_are_loaded_as_they_are_labelled(tmp_path: Path) -> None:
+    today = table(rows([1.0, 2.0]))
+    tables = [today, today.drop(columns="remedy"), today.assign(later=1), today]
+    runs = [Run(tmp_path / str(number)) for number in range(len(tables))]
+    for run, points in zip(runs, tables, strict=True):
+        run.keep_points(points)
+    wanted = compare.label([run.points for run in runs], ["0", "1", "2", "3"])
+    pd.testing.assert_frame_equal(compare.load(run.folder for run in runs), wanted, check_exact=True)
+
+
+def test_the_run_without_points_is_named(tmp_path: Path) -> None:
+    Run(tmp_path / "one").keep_points(table(rows([1.0])))
+    (tmp_path / "two").mkdir()
+    with pytest.raises(StoreError, match=r"two holds no points\.parquet"):
+        compare.load([tmp_path / "one", tmp_path / "two"])
+
+
 def test_label_refuses_names_that_do_not_match() -> None:
     with pytest.raises(ValueError, match="1 tables but 2 names"):
         compare.label([table(rows([1.0]))], ["x", "y"])
@@ -60,6 +77,27 @@ def test_summary_shows_a_failure_and_never_its_number() -> None:
 def test_a_partly_failed_point_says_so() -> None:
     found = compare.summary(compare.label([table(rows([1.0, None, 3.0]))], ["x"])).iloc[0]
     assert (found["outcome"], found["median"], found["repeats"]) == ("1 of 3 FAILED: timeout", 2.0, 2)
+
+
+def test_every_symptom_of_a_point_is_named_once() -> None:
+    failed = rows([None] * 4)
+    for row, symptom in zip(failed, ["timeout", None, "no_route", "timeout"], strict=True):
+        row["symptom"] = symptom
+    points = compare.label([table(rows([1.0])), table(failed)], ["x", "y"])
+    assert list(compare.summary(points)["outcome"]) == ["VALID", "FAILED: no_route, timeout, unknown"]
+
+
+def test_three_runs_keep_their_order_and_their_own_points() -> None:
+    frames = [table(rows([1.0, 1.1]) + rows([5.0, 5.1], "ib_write_lat", 64)), table(rows([2.0, 2.2])),
+              table(rows([5.0, 5.1], "ib_write_lat", 64))]
+    points = compare.label(frames, ["z", "a", "m"])
+    assert list(compare.summary(points)["run"]) == ["z", "z", "a", "m"]
+    found = compare.side_by_side(points)
+    assert list(found.columns) == ["tool", "size_bytes", "unit", "z", "a", "m", "ratio a", "verdict a", "ratio m",
+                                   "verdict m"]
+    assert list(found["a"]) == ["2.1", "not measured"]
+    assert list(found["verdict m"]) == ["not measured", "no difference"]
+    assert set(found.dtypes.astype(str)[["ratio a", "ratio m"]]) == {"Float64"}
 
 
 def test_latency_falls_back_to_the_average() -> None:

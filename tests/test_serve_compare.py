@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import serve_compare, serve_plots
+from kit.errors import StoreError
 from kit.serving.table import COLUMNS, table
+from kit.store import Run
 
 AXES = {"site": "lab", "input_tokens": 512, "output_tokens": 32, "concurrency": 4}
 VALID = {"outcome": "VALID", "symptom": "", "reason": "", "remedy": "", "hit_ratio": 0.9}
@@ -99,3 +101,30 @@ def test_a_row_for_each_load_on_one_scale():
     assert figure.axes[0].get_xlim() == figure.axes[4].get_xlim()
     assert [text.get_text() for text in figure.axes[0].texts] == [" not measured"]
     plt.close(figure)
+
+
+def kept(folder, frame):
+    Run(folder).keep_points(frame)
+    return folder
+
+
+def test_one_run_keeps_its_names_and_more_are_told_apart_by_site(tmp_path):
+    lab = kept(tmp_path / "lab", points(rows("one", VALID, 100)))
+    again = kept(tmp_path / "again", points(rows("one", VALID, 100)).drop(columns="wire_share"))
+    cloud = kept(tmp_path / "cloud", points(rows("one", VALID, 200, site="cloud")))
+    assert set(serve_compare.load([lab])["stack"]) == {"one"}
+    found = serve_compare.load([lab, cloud, again])
+    assert list(found.columns) == list(COLUMNS)
+    assert found.dtypes.astype(str).to_dict() == COLUMNS
+    assert list(found["stack"]) == ["lab/one"] * 3 + ["cloud/one"] * 3 + ["lab/one"] * 3
+    assert serve_compare.summary(found).set_index("stack")["repeats"].to_dict() == {"lab/one": 6, "cloud/one": 3}
+
+
+def test_a_run_that_cannot_be_compared_is_refused(tmp_path):
+    lab = kept(tmp_path / "lab", points(rows("one", VALID, 100)))
+    link = kept(tmp_path / "link", points(rows("one", VALID, 100)).drop(columns="stack"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="no serving run"):
+        serve_compare.load([lab, link])
+    with pytest.raises(StoreError, match=r"empty holds no points\.parquet"):
+        serve_compare.load([lab, tmp_path / "empty"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from kit import store
@@ -88,6 +89,42 @@ def test_a_run_without_points_or_folder_is_a_store_error(tmp_path: Path) -> None
         _ = run.points
     with pytest.raises(StoreError, match="no run at"):
         store.open_run(tmp_path / "absent")
+
+
+def versions(folder: Path) -> list[store.Run]:
+    """Runs whose tables have the columns and types of today, or fewer, or more, or other ones; one is empty."""
+    today = table([{"site": "s", "tool": "ib_write_bw", "size_bytes": 64, "repeat": repeat, "outcome": "VALID",
+                    "bandwidth_gbps": 1.5 * repeat} for repeat in range(3)])
+    older = today.drop(columns=["device", "expected", "wall_s"])
+    newer = today.assign(text=pd.array(["a", None, "b"], dtype="string"), whole=pd.array([1, None, 3], dtype="Int64"),
+                         plain=7, number=[0.5, float("nan"), 2.0], said="x", nothing=None)
+    other = today.astype({"size_bytes": "int64", "iterations": "Float64"})[list(reversed(today.columns))]
+    tables = [today, newer, today, older, today[:0], other, newer, today]
+    runs = [store.Run(folder / str(number)) for number in range(len(tables))]
+    for run, points in zip(runs, tables, strict=True):
+        run.keep_points(points)
+    return runs
+
+
+@pytest.mark.parametrize("batch", [1, 3, 50])
+@pytest.mark.parametrize("which", [slice(None), slice(None, None, -1), slice(0, 3, 2), slice(3, 4)])
+def test_tables_of_all_versions_are_read_as_pandas_joins_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                              batch: int, which: slice) -> None:
+    monkeypatch.setattr(store, "_BATCH", batch)
+    runs = versions(tmp_path)[which]
+    singly = [run.points for run in runs]
+    joined, rows = store.read_tables(runs)
+    pd.testing.assert_frame_equal(joined, pd.concat(singly, ignore_index=True), check_exact=True)
+    assert rows == [len(points) for points in singly]
+
+
+def test_the_run_without_a_table_is_named(tmp_path: Path) -> None:
+    runs = versions(tmp_path)
+    (runs[5].folder / "points.parquet").unlink()
+    with pytest.raises(StoreError, match=f"{runs[5].folder} holds no points.parquet"):
+        store.read_tables(runs)
+    with pytest.raises(StoreError, match=f"{runs[0].folder} holds no requests.parquet"):
+        store.read_tables(runs, "requests")
 
 
 def test_key_of_is_stable() -> None:

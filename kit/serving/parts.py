@@ -18,12 +18,6 @@ from kit.command import Part as Word
 from kit.params import Serving, Stack
 from kit.serving.runtime import Place, started
 
-# For Mooncake's TCP transport: one pool of connections, or there would be thousands for one prompt; and transfers that
-# wait for their turn instead of failing after a second, as they do where several long prompts are handed over at once
-# (Mooncake's defaults: 1,024 pieces wait; a prompt of 4,096 tokens has 14,336).
-_TCP = {"MC_TCP_ENABLE_CONNECTION_POOL": "1", "MC_TCP_ADMISSION_TIMEOUT_MS": "60000",
-        "MC_TCP_MAX_QUEUED_TRANSFERS_PER_PEER": "1048576", "MC_TCP_MAX_PENDING_ADMISSIONS_PER_PEER": "1048576"}
-
 Role = Literal["server", "master", "prefiller", "decoder", "proxy"]
 
 
@@ -145,7 +139,7 @@ def _instance(wiring: Wiring, role: Role) -> Part:
     if stack.kind in ("direct", "pool"):
         env["VLLM_HOST_IP"] = seat.address      # else Mooncake takes the address of the default route
     if stack.kind in ("direct", "pool") and serving.protocol == "tcp":
-        env |= _TCP
+        env["MC_TCP_ENABLE_CONNECTION_POOL"] = "1"      # else a connection a transfer: thousands for one prompt
     if stack.kind == "direct" and role == "prefiller":
         env["VLLM_LOG_STATS_INTERVAL"] = "3"    # its log alone tells its transfers, unless it idles for so long
         env["VLLM_MOONCAKE_BOOTSTRAP_PORT"] = str(stack.ports.bootstrap)
