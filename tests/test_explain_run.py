@@ -128,3 +128,21 @@ def test_a_run_of_another_stage(tmp_path):
     done = kit(tmp_path)
     assert done.exit_code == 1
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(("own_ms", "said"), [(30.0, "50% of it, "), (90.0, "(a mean): all of it, ")])
+def test_what_the_connector_itself_timed_stands_beside_it(tmp_path, own_ms, said):
+    run = made_up(tmp_path, "lmcache-mooncake")
+    run.keep_points(run.points.assign(transfer_ms=own_ms, piece_bytes=16384.0))
+    (quiet, _) = accounts(run, run, {"link": {"link": nominal(1000)}})
+    assert list(quiet.timed_ms.values()) == [own_ms]
+    assert f"the connector itself timed {own_ms:.0f} ms" in quiet.notes()[0]
+    assert said in quiet.notes()[0]
+
+
+def test_the_lines_are_those_of_a_stack_s_own_pieces(tmp_path):
+    run = made_up(tmp_path, "lmcache-mooncake")
+    run.keep_points(run.points.assign(piece_bytes=16384.0))
+    asked = []
+    accounts(run, run, lambda piece: asked.append(piece) or {})
+    assert asked == [16384.0]
