@@ -162,13 +162,13 @@ def _meaning(source: str, told_ms: float, each: Explanation, own_ms: float | Non
     if told_ms > high:
         return f"{share}: more than there is, so the hand-over does not go the way that was swept"
     if own_ms is None:
-        return f"{share}; the other {short(rest.value)} ms are not the bytes' own: connector, proxy, waiting to be run"
+        return f"{share}; nothing timed the other {short(rest.value)} ms: the connector, the proxy, a wait to be run"
     own = f"{share}; the connector itself timed {short(own_ms)} ms (a mean)"
     times = f"{short(own_ms / told_ms, 2)} times the prediction"
     if own_ms >= measured.value:
         return f"{own}: all of it, {times}"
-    return (f"{own}: {percent(own_ms / measured.value)} of it, {times}; the other {short(measured.value - own_ms)} ms "
-            "are proxy and waiting to be run")
+    return (f"{own}: {percent(own_ms / measured.value)} of it, {times}; nothing timed the other "
+            f"{short(measured.value - own_ms)} ms: the proxy, a wait to be run")
 
 
 def write_figures(found: list[Account], folder: Path, *, note: str) -> list[Path]:

@@ -47,7 +47,7 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def like_pieces(points: pd.DataFrame, piece_bytes: float | None) -> pd.DataFrame:
-    """The points swept in requests of about this size, if there are any; else, and without a size, in the largest.
+    """The points swept in requests of the size nearest to this; without a size, in the largest.
 
     What a hand-over is cut into decides its rate (seen: 4 Gb/s in 16 KiB, 12 Gb/s in 128 KiB, GPU memory over TCP).
     A sweep over request sizes alone, with one number of them at once, is one line: it is left whole.
