@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from kit import linkmodel
 from kit.errors import ParamsError, StoreError
 from kit.explain import COLUMNS, Explanation, Served, explain, link_use, parts_table, percent, predictions_table
 from kit.linkmodel import LinkModel, short
+from kit.observe.clocks import Clock, clock
+from kit.params import ServeBenchParams
 from kit.store import Run
 
 if TYPE_CHECKING:
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 Lines = dict[str, dict[str, LinkModel]]
 _LOAD = ("output_tokens", "concurrency")
+_SHOWN_MS = 0.5
+_ENGINES = ("prefiller", "decoder")
+_CLOCKED = ("stack", "input_tokens", "output_tokens", "concurrency", "repeat")
 _NEAR = 0.1     # a prompt within 10 % of the asked length counts as one of that length
 
 
@@ -29,7 +35,8 @@ class Account:
 
     By a prediction's name: ``link_use``, total KV bytes over wall time over that line's bandwidth; ``rates_gbps``, that
     bandwidth; ``cautions``, why the line is not to be trusted. ``timed_ms``: prompt length -> what the connector itself
-    says that a transfer took. ``differs``: what else than the hand-over the comparison with the baseline holds.
+    says that a transfer took; ``clocks``: prompt length -> what each engine's own clock says, the prefiller's and the
+    decoder's, both at concurrency 1. ``differs``: what else than the hand-over the comparison with the baseline holds.
     """
 
     stack: str
@@ -40,6 +47,7 @@ class Account:
     cautions: dict[str, str]
     rates_gbps: dict[str, float] = field(default_factory=dict)
     timed_ms: dict[int, float] = field(default_factory=dict)
+    clocks: dict[int, dict[str, Clock]] = field(default_factory=dict)
     differs: str = ""
 
     @property
@@ -53,11 +61,17 @@ class Account:
                  for name, table in tables.items()}
         return {"stack": self.stack, "output_tokens": self.output_tokens, "concurrency": self.concurrency,
                 "link_use": self.link_use, "cautions": self.cautions, "timed_ms": self.timed_ms,
+                "clocks": {tokens: {node: asdict(told) for node, told in nodes.items()}
+                           for tokens, nodes in self.clocks.items()},
                 "differs": self.differs, **plain}
 
     def lines(self) -> list[str]:
         """For a person."""
-        found = [self.name, *(f"  {line}" for each in self.explanations for line in each.lines())]
+        found = [self.name]
+        for each in self.explanations:
+            found += [f"  {line}" for line in each.lines()]
+            if self.concurrency == 1 and each.prompt_tokens in self.clocks:
+                found.append(f"    {_clocked(self.clocks[each.prompt_tokens])}")
         found += [f"  used {share:.2%} of the {name} (all bytes over the wall time)"
                   for name, share in self.link_use.items()]
         return found + [f"  {line}" for line in self.notes()]
@@ -65,8 +79,10 @@ class Account:
     def notes(self) -> list[str]:
         """What the longest prompt's numbers mean, and what speaks against them."""
         longest = self.explanations[-1]
-        own = self.timed_ms.get(longest.prompt_tokens)
+        own, nodes = self.timed_ms.get(longest.prompt_tokens), self.clocks.get(longest.prompt_tokens)
         found = [_meaning(source, told.value, longest, own) for source, told in longest.predicted_ms.items()]
+        if nodes:
+            found.append(f"{longest.prompt_tokens} tokens, {_clocked(nodes)}")
         if not longest.separable:
             found.append("nothing ran at concurrency 1: the hand-over holds the wait in the queue as well")
         found += [f"careful with the {name}: {why}" for name, why in self.cautions.items() if why]
@@ -109,7 +125,9 @@ def accounts(run: Run, baseline: Run, lines: Lines | Callable[[float | None], Li
                                  {told: link_use(moved, wall_s, line) for told, line in predicted.items()},
                                  {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()},
                                  {told: line.gbps.value for told, line in predicted.items()},
-                                 _timed(own[own["output_tokens"] == output], explained), _differs(stack, beside)))
+                                 _timed(own[own["output_tokens"] == output], explained),
+                                 _clocks(run, own[own["output_tokens"] == output], explained),
+                                 _differs(stack, beside)))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
                           remedy="run stage 06 with an aggregated stack and the same lengths and concurrency")
@@ -131,6 +149,47 @@ def _timed(points: pd.DataFrame, explained: list[Explanation]) -> dict[int, floa
     near = {each.prompt_tokens: told[(told["input_tokens"] / each.prompt_tokens - 1).abs() < _NEAR]["transfer_ms"]
             for each in explained}
     return {tokens: float(values.median()) for tokens, values in near.items() if len(values)}
+
+
+def _clocks(run: Run, points: pd.DataFrame, explained: list[Explanation]) -> dict[int, dict[str, Clock]]:
+    """Prompt length -> engine -> its clock at concurrency 1, the median over the repeats."""
+    import pandas as pd
+
+    from kit.serving.bench import points as all_points
+
+    if not (run.folder / "samples").is_dir():
+        return {}
+    try:
+        params = ServeBenchParams.model_validate(run.lock["stages"][0]["params"])
+    except ValueError:      # of another version of the kit: its files have other names as well
+        return {}
+    valid = {tuple(row) for row in points[[*_CLOCKED]].itertuples(index=False)}
+    found: dict[int, dict[str, list[Clock]]] = {each.prompt_tokens: {} for each in explained}
+    for point in all_points(params):
+        path = run.folder / "samples" / f"{point.key(params)}.parquet"
+        if point.concurrency != 1 or tuple(getattr(point, name) for name in _CLOCKED) not in valid or not path.exists():
+            continue
+        samples = pd.read_parquet(path)
+        told = {node: each for node in _ENGINES if (each := clock(samples, node)) is not None}
+        for tokens, nodes in found.items():
+            if abs(point.input_tokens / tokens - 1) < _NEAR:
+                for node, each in told.items():
+                    nodes.setdefault(node, []).append(each)
+    return {tokens: {node: _median(nodes[node]) for node in _ENGINES} for tokens, nodes in found.items()
+            if set(nodes) == set(_ENGINES)}
+
+
+def _median(clocks: list[Clock]) -> Clock:
+    return Clock(*(median(values) for values in zip(*map(astuple, clocks), strict=True)))
+
+
+def _clocked(nodes: dict[str, Clock]) -> str:
+    """Both engines' clocks, in a sentence."""
+    each = []
+    for node, told in nodes.items():
+        waits = f"{short(told.waits_ms)} waiting, " if told.waits_ms >= _SHOWN_MS else ""
+        each.append(f"{node} {short(told.ttft_ms)} ms ({waits}{short(told.computes_ms)} computing)")
+    return f"by vLLM's own clocks at concurrency 1 (means): {', '.join(each)}"
 
 
 def _beside(stack: Stack, plain: list[Stack]) -> Stack:
@@ -162,13 +221,13 @@ def _meaning(source: str, told_ms: float, each: Explanation, own_ms: float | Non
     if told_ms > high:
         return f"{share}: more than there is, so the hand-over does not go the way that was swept"
     if own_ms is None:
-        return f"{share}; nothing timed the other {short(rest.value)} ms: the connector, the proxy, a wait to be run"
+        return f"{share}; the other {short(rest.value)} ms are the connector's, the proxy's, or a wait to be run"
     own = f"{share}; the connector itself timed {short(own_ms)} ms (a mean)"
     times = f"{short(own_ms / told_ms, 2)} times the prediction"
     if own_ms >= measured.value:
         return f"{own}: all of it, {times}"
-    return (f"{own}: {percent(own_ms / measured.value)} of it, {times}; nothing timed the other "
-            f"{short(measured.value - own_ms)} ms: the proxy, a wait to be run")
+    return (f"{own}: {percent(own_ms / measured.value)} of it, {times}; the other {short(measured.value - own_ms)} ms "
+            "are the proxy's, the decoder's front end's, or a wait to be run")
 
 
 def write_figures(found: list[Account], folder: Path, *, note: str) -> list[Path]:

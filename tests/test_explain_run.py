@@ -102,7 +102,7 @@ def test_a_baseline_of_another_version_is_told(tmp_path, stack, said):
     assert any(said in line for line in found.lines())
 
 
-@pytest.mark.parametrize(("faster", "said"), [(100, "nothing timed the other"), (1, "within what the requests"),
+@pytest.mark.parametrize(("faster", "said"), [(100, "the connector's, the proxy's"), (1, "within what the requests"),
                                               (0.1, "does not go the way that was swept")])
 def test_predicted_beside_measured_in_a_sentence(tmp_path, faster, said):
     run = made_up(tmp_path, "lmcache-mooncake")
@@ -146,3 +146,35 @@ def test_the_lines_are_those_of_a_stack_s_own_pieces(tmp_path):
     asked = []
     accounts(run, run, lambda piece: asked.append(piece) or {})
     assert asked == [16384.0]
+
+
+GPU = root() / "results/reference/h200"
+
+
+def on_the_gpu(run, *engines):
+    done = kit(GPU / run, *(word for engine in engines for word in ("--engine", GPU / engine)), "--json")
+    assert done.exit_code == 0, done.output
+    return [each for each in json.loads(done.stdout) if each["concurrency"] == 1]
+
+
+def test_what_the_sweep_predicted_on_a_gpu_came_true():
+    direct = on_the_gpu("serve", "engine-16k", "engine-128k", "engine-256k")[0]
+    assert direct["stack"] == "mooncake-direct-0.23"
+    told = {row["prompt_tokens"]: row for row in direct["predictions"]}
+    for tokens in (4096, 16384):
+        assert told[tokens]["predicted_ms"] == pytest.approx(told[tokens]["measured_ms"], rel=0.2)
+
+
+def test_the_engines_own_clocks_account_for_the_first_token():
+    """The prefiller's time and the decoder's, which waits for the KV; between them only the proxy."""
+    direct = on_the_gpu("serve", "engine-16k")[0]
+    for tokens, nodes in direct["clocks"].items():
+        shown = sum(part["ms"] for part in direct["parts"] if (part["prompt_tokens"], part["stack"], part["where"]) ==
+                    (int(tokens), "prefill/decode", "ttft"))
+        assert 0.9 * shown < sum(node["ttft_ms"] for node in nodes.values()) < shown
+        assert nodes["decoder"]["waits_ms"] > direct["timed_ms"][tokens] > nodes["decoder"]["computes_ms"]
+
+
+def test_without_samples_there_are_no_clocks(tmp_path):
+    assert all(each.clocks == {} for each in accounts(made_up(tmp_path, "lmcache-mooncake"),
+                                                      Run(tmp_path), {}))

@@ -39,7 +39,8 @@ class Store(Closed):
 class Pool(Closed):
     """vLLM's MooncakeStoreConnector over a Mooncake store. Sizes are for each instance.
 
-    ``handover``: whether the proxy asks the decoder at once, or waits until the prefiller's puts have landed.
+    ``handover``: whether the proxy asks the decoder at once, or waits until the prefiller's puts have landed, or none
+    has for ``handover_deadline_s``.
     """
 
     segment_bytes: Annotated[int, Field(ge=2**24)]

@@ -33,28 +33,37 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bootstrap", help="base URL of the prefiller's bootstrap server")
     parser.add_argument("--master", help="base URL of the store's metrics: wait until a prompt's blocks are put")
     parser.add_argument("--block-tokens", type=int, default=16, help="tokens of one object in the store")
-    parser.add_argument("--deadline", type=float, default=5.0, help="seconds to wait for the puts of a prompt")
+    parser.add_argument("--quiet", type=float, default=5.0, help="seconds without any put after which none is awaited")
     return parser.parse_args()
 
 
 class Puts:
-    """The prefiller's puts, as the store's master counts them. They land in the order of the prompts."""
+    """The prefiller's puts, as the store's master counts them. They land in the order of the prompts.
 
-    def __init__(self, master: str, block_tokens: int, deadline_s: float) -> None:
-        self._url, self._block, self._deadline_s = f"{master}/metrics", block_tokens, deadline_s
-        self._due = 0
+    One that is slow is waited for as long as any are counted; to take it for one that never comes would let every later
+    prompt go too early.
+    """
+
+    def __init__(self, master: str, block_tokens: int, quiet_s: float) -> None:
+        self._url, self._block, self._quiet_s = f"{master}/metrics", block_tokens, quiet_s
+        self._asked = 0     # blocks of all prompts so far, and what was counted before the first
+        self._never = 0     # of these, blocks that were given up: a prompt seen before puts nothing
 
     async def begin(self, client: ClientSession) -> None:
-        self._due = await self._seen(client)
+        self._asked = await self._seen(client)
 
     async def landed(self, client: ClientSession, prompt_tokens: int) -> None:
-        """Wait until the blocks of all prompts so far are put, or until the deadline, and then say so."""
-        self._due += prompt_tokens // self._block
-        due, begun = self._due, time.monotonic()
-        while (seen := await self._seen(client)) < due:
-            if time.monotonic() - begun > self._deadline_s:
-                print(f"kit: {due - seen} blocks not put after {self._deadline_s:g} s", flush=True)
-                self._due -= due - seen      # a prompt seen before puts nothing: do not wait for it again
+        """Wait until the blocks of all prompts so far are put, or none has been for a while, and then say so."""
+        self._asked += prompt_tokens // self._block
+        asked, begun = self._asked, time.monotonic()
+        most, grew = 0, begun
+        while (seen := await self._seen(client)) + self._never < asked:
+            now = time.monotonic()
+            if seen > most:
+                most, grew = seen, now
+            if now - grew > self._quiet_s:
+                print(f"kit: {asked - self._never - seen} blocks not put, and none in {self._quiet_s:g} s", flush=True)
+                self._never = asked - seen
                 return
             await asyncio.sleep(_PAUSE_S)
         print(f"kit: stored after {1000 * (time.monotonic() - begun):.1f} ms", flush=True)
@@ -145,7 +154,7 @@ def application(given: argparse.Namespace) -> web.Application:
     app = web.Application(client_max_size=1 << 28)
     app["prefiller"], app["decoder"], app["bootstrap"] = given.prefiller, given.decoder, given.bootstrap
     app["engine"] = []
-    app["puts"] = Puts(given.master, given.block_tokens, given.deadline) if given.master else None
+    app["puts"] = Puts(given.master, given.block_tokens, given.quiet) if given.master else None
     app.cleanup_ctx.append(session)
     app.add_routes([*(web.post(path, complete) for path in _PATHS), web.get("/health", health),
                     web.get("/v1/models", models)])

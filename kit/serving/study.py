@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kit.device import NodeFacts, read_facts
-from kit.errors import HostError, ParseError, StackError
+from kit.errors import HostError, ParamsError, ParseError, StackError
 from kit.files import write_json
 from kit.params import ServeBenchParams, Stack, check
 from kit.serving.bench import BenchPoint, bench_command, points
@@ -127,11 +127,17 @@ class ServeStudy:
         return pd.read_parquet(path) if path.exists() else empty([])
 
     def over_time(self, stack: str, repeat: int = 0) -> Figure:
-        """Bytes, requests and KV cache use of a stack's benchmark under the most load, prefiller and decoder."""
+        """Bytes, requests and KV cache use of a stack's benchmark under the most load, prefiller and decoder.
+
+        Raises ParamsError for a stack that the run does not have.
+        """
         from kit.observe.plots import over_time
 
-        point = max((point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat)),
-                    key=lambda point: point.concurrency or point.requests_per_s or 0)
+        of_stack = [point for point in points(self.params) if (point.stack, point.repeat) == (stack, repeat)]
+        if not of_stack:
+            raise ParamsError(f"the run has no stack {stack!r} with a repeat {repeat}",
+                              remedy=f"name one of {', '.join(self.params.stacks)}")
+        point = max(of_stack, key=lambda point: point.concurrency or point.requests_per_s or 0)
         return over_time(self.samples(point), title=f"{point}, over time", about=self.pair.site.title)
 
     def verdict(self) -> ServeVerdict:
