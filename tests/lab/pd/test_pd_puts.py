@@ -69,7 +69,8 @@ def test_it_waits_for_what_is_put_and_gives_up_on_what_is_not(tmp_path):
     assert said[0].startswith("kit: stored after "), done.stdout + done.stderr
     assert float(said[0].split()[3]) >= 100, "it waited"
     assert said[1] == "there: True"
-    assert sorted(said[2:4]) == ["kit: 1 blocks not put, and none in 2 s", "kit: 2 blocks not put, and none in 2 s"]
+    given_up = [int(line.split()[1]) for line in said[2:4] if line.endswith("blocks not put, and none in 2 s")]
+    assert sum(given_up) == 3, "whichever of the two gives up first"
     assert said[4].startswith("kit: stored after "), "what was given up is not waited for again"
     assert float(said[5].split()[3]) >= 2500, "slow puts are waited for"
     assert said[6] == "there: True"
