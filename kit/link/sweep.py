@@ -3,7 +3,7 @@
 While a client runs, a second thread prepares the next point's server and fetches the last one's output, so a point
 costs its client. The time for that is right after the client has met its server: with RDMA_CM perftest connects twice,
 a second apart, and its server does not listen in between. A server that is kept busy just then refuses its client (seen
-in the lab: 5 of 24). Ends that did not meet try again, and the table says how often.
+in the lab: 5 of 24). Ends that did not meet, or had no clock to measure by, try again, and the table says how often.
 
 A record is written as soon as its server's output is there: a kill loses the point that runs and the one before it.
 """
@@ -22,6 +22,7 @@ from kit.link.perftest import Point, length_of, perftest_command
 from kit.link.table import COLUMNS
 from kit.link.trust import expectation, trusted_row
 from kit.params import LinkParams
+from kit.parse.perftest import without_clock
 from kit.sites import Pair
 from kit.stage import Progress
 from kit.store import Run
@@ -30,7 +31,8 @@ from kit.symptoms import named
 VALID, FAILED = "VALID", "FAILED"
 _CONNECTED = "\n remote address:"     # perftest prints the peer's queue pairs once both ends have connected
 _NOT_MET = {"rdma_cm_rejected", "server_unreachable", "deadline", "ended_by_signal"}   # perftest 4.5 may crash of it
-_ATTEMPTS = 3        # to connect; a measurement is never repeated to get a better number
+_NO_CLOCK = "clock_not_calibrated"
+_ATTEMPTS = 3        # to measure anything; a measurement is never repeated to get a better number
 _PORTS = 16          # ports in turn: a server that just ended leaves its own in TIME_WAIT
 _READY_S = 15.0
 _LINGER_S = 3.0      # a server still there this long after its client ended is waiting for nobody
@@ -62,7 +64,7 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
     def keep(turn: int, served: Served, client: Completed | None, attempt: int = 1) -> bool:
         """Fetch the server's output and keep the point, unless its ends should try again."""
         record = _record(pair, params, todo[turn], served, client, gids, versions) | {"attempts": attempt}
-        if attempt < _ATTEMPTS and _never_connected(record):
+        if attempt < _ATTEMPTS and _nothing_measured(record):
             return False
         run.keep_point(todo[turn].key(params), record)
         left_s = (time.monotonic() - started) / (turn + 1) * (len(todo) - turn - 1)
@@ -80,7 +82,7 @@ def sweep(pair: Pair, params: LinkParams, run: Run, todo: list[Point], *,
                 client = _measure(pair, params, point, served)
                 if keeping is not None:
                     keeping.result()
-                last = (turn, served, client) if client is not None and client.ok else None
+                last = (turn, served, client) if client is not None and _done_with(client) else None
                 attempt = 1
                 while last is None and not keep(turn, served, client, attempt):
                     attempt += 1
@@ -116,8 +118,15 @@ def _measure(pair: Pair, params: LinkParams, point: Point, served: Served) -> Co
     return end.host.run(client, deadline_s=params.deadline_s)
 
 
-def _never_connected(record: dict[str, Any]) -> bool:
-    """Nothing was measured, because the ends did not meet: the one failure that is worth another try."""
+def _done_with(client: Completed) -> bool:
+    """Whether the point is done with, as far as the client tells: its record can wait."""
+    return client.ok and without_clock(client.stderr) is None
+
+
+def _nothing_measured(record: dict[str, Any]) -> bool:
+    """The ends did not meet, or the client had no clock: the failures that are worth another try."""
+    if record.get("symptom") == _NO_CLOCK:
+        return True
     client = record["raw"]["client"]
     met = client is not None and _CONNECTED in client["stdout"]
     return record.get("symptom") in _NOT_MET and client is not None and not met

@@ -7,7 +7,7 @@ result only where both ends bear it out: several failures end with exit status 0
 from __future__ import annotations
 
 from kit.parse.perftest_json import parse_perftest_json
-from kit.parse.perftest_judge import judge
+from kit.parse.perftest_judge import judge, without_clock
 from kit.parse.perftest_read import parse_perftest
 from kit.parse.perftest_types import Address, Asked, End, PerftestOutput, Row, gid_kind, normal_gid
 from kit.parse.transcript import Transcript, parse_transcript
@@ -25,4 +25,5 @@ __all__ = [
     "parse_perftest",
     "parse_perftest_json",
     "parse_transcript",
+    "without_clock",
 ]

@@ -7,6 +7,7 @@ zeros after the link went down, and garbage in a row where the numbers of queue 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from kit import symptoms
@@ -16,6 +17,8 @@ from kit.parse.perftest_read import parse_perftest
 from kit.parse.perftest_text import scan
 from kit.parse.perftest_types import Asked, End, PerftestOutput, gid_kind, normal_gid
 from kit.symptoms import Symptom
+
+_NO_CLOCK = re.compile(r"^Correlation coefficient r\^2: \S+ < 0\.9.*", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,13 @@ def judge(client: End, server: End | None, *, asked: Asked | None = None) -> Per
         _raise_ending(us, them)
     elif them and them.end.by_signal:
         raise symptoms.error("dead_peer", f"the server ended by a signal (exit status {them.end.exit_code})")
-    output = parse_perftest(client.text if not client.stdout.lstrip().startswith("{") else client.stdout)
+    try:
+        output = parse_perftest(client.text if not client.stdout.lstrip().startswith("{") else client.stdout)
+    except ParseError as error:
+        line = without_clock(client.text)
+        if error.symptom not in ("zero_bandwidth", "bad_row") or line is None:
+            raise
+        raise symptoms.error("clock_not_calibrated", "figures without a clock", line=line) from None
     if not output.complete and not endless:
         raise symptoms.error("incomplete", "the output ends before the closing rule")
     _check_header(output, us.command, asked or Asked())
@@ -56,6 +65,15 @@ def judge(client: End, server: End | None, *, asked: Asked | None = None) -> Per
         _check_device(them.seen, them, Asked())
         _check_peers(output, them.seen)
     return replace(output, complete=output.complete and not endless)
+
+
+def without_clock(text: str) -> str | None:
+    """An end's own line that it could not calibrate its clock; None where it says nothing of it.
+
+    No row of the symptoms' patterns: the figures are the client's, so a server without a clock spoils nothing.
+    """
+    found = _NO_CLOCK.search(text)
+    return None if found is None else found[0]
 
 
 def _witness(end: End, name: str) -> _Witness:

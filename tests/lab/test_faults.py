@@ -123,10 +123,6 @@ def test_a_killed_part_loses_nothing(sweep, victim):
 
     again = sweep.start("--resume")
     said, _ = again.communicate(timeout=180)
-    for _ in range(2):      # perftest in the guests may print a row of zeros; that point is done again
-        if again.returncode and "zero_bandwidth" in said:
-            again = sweep.start("--resume")
-            said += again.communicate(timeout=180)[0]
     assert again.returncode == 0, said
     assert (f"{len(before)} points kept" if len(before) < POINTS else "reused") in said
     after = sweep.kept()
