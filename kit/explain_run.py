@@ -35,8 +35,9 @@ class Account:
 
     By a prediction's name: ``link_use``, total KV bytes over wall time over that line's bandwidth; ``rates_gbps``, that
     bandwidth; ``cautions``, why the line is not to be trusted. ``timed_ms``: prompt length -> what the connector itself
-    says that a transfer took; ``clocks``: prompt length -> what each engine's own clock says, the prefiller's and the
-    decoder's, both at concurrency 1. ``differs``: what else than the hand-over the comparison with the baseline holds.
+    says that a transfer took, at concurrency 1; ``clocks``: prompt length -> what the prefiller's and the decoder's own
+    clocks say, of an account at concurrency 1. ``differs``: what else than the hand-over the comparison with the
+    baseline holds.
     """
 
     stack: str
@@ -67,22 +68,17 @@ class Account:
 
     def lines(self) -> list[str]:
         """For a person."""
-        found = [self.name]
-        for each in self.explanations:
-            found += [f"  {line}" for line in each.lines()]
-            if self.concurrency == 1 and each.prompt_tokens in self.clocks:
-                found.append(f"    {_clocked(self.clocks[each.prompt_tokens])}")
+        found = [self.name, *(f"  {line}" for each in self.explanations for line in each.lines())]
         found += [f"  used {share:.2%} of the {name} (all bytes over the wall time)"
                   for name, share in self.link_use.items()]
         return found + [f"  {line}" for line in self.notes()]
 
     def notes(self) -> list[str]:
-        """What the longest prompt's numbers mean, and what speaks against them."""
+        """What the longest prompt's numbers mean, what the engines say, and what speaks against them."""
         longest = self.explanations[-1]
-        own, nodes = self.timed_ms.get(longest.prompt_tokens), self.clocks.get(longest.prompt_tokens)
+        own = self.timed_ms.get(longest.prompt_tokens)
         found = [_meaning(source, told.value, longest, own) for source, told in longest.predicted_ms.items()]
-        if nodes:
-            found.append(f"{longest.prompt_tokens} tokens, {_clocked(nodes)}")
+        found += [f"{tokens} tokens, {_clocked(nodes)}" for tokens, nodes in self.clocks.items()]
         if not longest.separable:
             found.append("nothing ran at concurrency 1: the hand-over holds the wait in the queue as well")
         found += [f"careful with the {name}: {why}" for name, why in self.cautions.items() if why]
@@ -126,7 +122,7 @@ def accounts(run: Run, baseline: Run, lines: Lines | Callable[[float | None], Li
                                  {told: line.caution(explained[-1].size_bytes) for told, line in predicted.items()},
                                  {told: line.gbps.value for told, line in predicted.items()},
                                  _timed(own[own["output_tokens"] == output], explained),
-                                 _clocks(run, own[own["output_tokens"] == output], explained),
+                                 _clocks(run, load, explained) if concurrency == 1 else {},
                                  _differs(stack, beside)))
     if not found:
         raise ParamsError("no valid stack that hands over has an aggregated baseline under the same load",
@@ -152,7 +148,7 @@ def _timed(points: pd.DataFrame, explained: list[Explanation]) -> dict[int, floa
 
 
 def _clocks(run: Run, points: pd.DataFrame, explained: list[Explanation]) -> dict[int, dict[str, Clock]]:
-    """Prompt length -> engine -> its clock at concurrency 1, the median over the repeats."""
+    """Prompt length -> engine -> its clock in these points, the median over the repeats."""
     import pandas as pd
 
     from kit.serving.bench import points as all_points
@@ -167,7 +163,7 @@ def _clocks(run: Run, points: pd.DataFrame, explained: list[Explanation]) -> dic
     found: dict[int, dict[str, list[Clock]]] = {each.prompt_tokens: {} for each in explained}
     for point in all_points(params):
         path = run.folder / "samples" / f"{point.key(params)}.parquet"
-        if point.concurrency != 1 or tuple(getattr(point, name) for name in _CLOCKED) not in valid or not path.exists():
+        if tuple(getattr(point, name) for name in _CLOCKED) not in valid or not path.exists():
             continue
         samples = pd.read_parquet(path)
         told = {node: each for node in _ENGINES if (each := clock(samples, node)) is not None}

@@ -176,5 +176,5 @@ def test_the_engines_own_clocks_account_for_the_first_token():
 
 
 def test_without_samples_there_are_no_clocks(tmp_path):
-    assert all(each.clocks == {} for each in accounts(made_up(tmp_path, "lmcache-mooncake"),
-                                                      Run(tmp_path), {}))
+    run = made_up(tmp_path, "lmcache-mooncake")
+    assert all(each.clocks == {} for each in accounts(run, run, {}))

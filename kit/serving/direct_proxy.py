@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bootstrap", help="base URL of the prefiller's bootstrap server")
     parser.add_argument("--master", help="base URL of the store's metrics: wait until a prompt's blocks are put")
     parser.add_argument("--block-tokens", type=int, default=16, help="tokens of one object in the store")
-    parser.add_argument("--quiet", type=float, default=5.0, help="seconds without any put after which none is awaited")
+    parser.add_argument("--idle", type=float, default=5.0, help="seconds without any put after which none is awaited")
     return parser.parse_args()
 
 
@@ -44,8 +44,8 @@ class Puts:
     prompt go too early.
     """
 
-    def __init__(self, master: str, block_tokens: int, quiet_s: float) -> None:
-        self._url, self._block, self._quiet_s = f"{master}/metrics", block_tokens, quiet_s
+    def __init__(self, master: str, block_tokens: int, idle_s: float) -> None:
+        self._url, self._block, self._idle_s = f"{master}/metrics", block_tokens, idle_s
         self._asked = 0     # blocks of all prompts so far, and what was counted before the first
         self._never = 0     # of these, blocks that were given up: a prompt seen before puts nothing
 
@@ -61,8 +61,8 @@ class Puts:
             now = time.monotonic()
             if seen > most:
                 most, grew = seen, now
-            if now - grew > self._quiet_s:
-                print(f"kit: {asked - self._never - seen} blocks not put, and none in {self._quiet_s:g} s", flush=True)
+            if now - grew > self._idle_s:
+                print(f"kit: {asked - self._never - seen} blocks not put, and none in {self._idle_s:g} s", flush=True)
                 self._never = asked - seen
                 return
             await asyncio.sleep(_PAUSE_S)
@@ -154,7 +154,7 @@ def application(given: argparse.Namespace) -> web.Application:
     app = web.Application(client_max_size=1 << 28)
     app["prefiller"], app["decoder"], app["bootstrap"] = given.prefiller, given.decoder, given.bootstrap
     app["engine"] = []
-    app["puts"] = Puts(given.master, given.block_tokens, given.quiet) if given.master else None
+    app["puts"] = Puts(given.master, given.block_tokens, given.idle) if given.master else None
     app.cleanup_ctx.append(session)
     app.add_routes([*(web.post(path, complete) for path in _PATHS), web.get("/health", health),
                     web.get("/v1/models", models)])

@@ -248,7 +248,7 @@ def _own_proxy(wiring: Wiring) -> Part:
         argv += ["--bootstrap", f"http://{wiring.prefill.address}:{ports.bootstrap}"]
     elif pool.handover == "stored":
         argv += ["--master", f"http://{wiring.prefill.address}:{ports.master_metrics}",
-                 "--block-tokens", wiring.stack.block_tokens or 0, "--quiet", pool.handover_deadline_s]
+                 "--block-tokens", wiring.stack.block_tokens or 0, "--idle", pool.handover_deadline_s]
     text = Path(__file__).with_name("direct_proxy.py").read_text()
     command = started(place(wiring, seat, "proxy"), argv, wiring.env_of("proxy"))
     return Part("proxy", seat.end, seat.address, ports.proxy, command, "/health", {program: text})
